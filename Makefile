@@ -1,0 +1,49 @@
+# sis_sync: built with PGXS.  See README.md; test/setup installs what it needs.
+
+EXTENSION = sis_sync
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" sis_sync.control)
+MODULE_big = sis_sync
+DATA = sis_sync--1.0.sql
+PGFILEDESC = "sis_sync - keeps school rosters equal to their source"
+
+OBJS = \
+	src/sis_sync.o \
+	src/sqlfuncs.o \
+	src/roster.o \
+	src/run.o \
+	src/runlog.o \
+	src/guard.o \
+	src/threshold.o \
+	src/merge.o \
+	src/delta.o \
+	src/scope.o \
+	src/stage.o \
+	src/slot.o \
+	src/fold.o \
+	src/settings.o \
+	src/provider/provider.o \
+	src/provider/csvset.o \
+	src/provider/csv_header.o \
+	src/provider/csv_table.o \
+	src/provider/csv_oneroster.o \
+	src/provider/csv_clever.o \
+	src/format/csv.o \
+	src/transport/directory.o \
+	src/base/record.o \
+	src/base/fingerprint.o \
+	src/base/value.o \
+	src/base/error.o \
+	src/base/option.o \
+	src/base/source.o \
+	src/base/spi.o
+
+REGRESS = setup validators
+REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
+
+PG_CONFIG ?= pg_config
+PG_CPPFLAGS = -I$(srcdir)/src -DSIS_SYNC_VERSION='"$(EXTVERSION)"'
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-clobbered
+SHLIB_LINK = -lcsv
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)

@@ -1,0 +1,255 @@
+/*
+ * spi.c
+ *		Running SQL: parameters, the owner bridge, results into tuplestores.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "base/spi.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/queryenvironment.h"
+
+/*
+ * Looked up each time: an index scan of a tiny catalog costs less than the
+ * bookkeeping of a cache that ALTER EXTENSION OWNER would have to reset.
+ */
+Oid
+sis_extension_owner(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("sis_sync"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"sis_sync\" is not installed in this database"),
+				 errhint("Run CREATE EXTENSION sis_sync.")));
+	return owner;
+}
+
+void
+sis_owner_begin(SisBridge *bridge)
+{
+	Oid			owner = sis_extension_owner();
+
+	GetUserIdAndSecContext(&bridge->userid, &bridge->sec_context);
+	SetUserIdAndSecContext(owner, bridge->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	bridge->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+sis_owner_end(const SisBridge *bridge)
+{
+	AtEOXact_GUC(false, bridge->guc_level);
+	SetUserIdAndSecContext(bridge->userid, bridge->sec_context);
+}
+
+void
+sis_connect(int options)
+{
+	TupleDesc	desc;
+	Tuplestorestate *none;
+
+	SPI_connect_ext(options);
+	desc = CreateTemplateTupleDesc(1);
+	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
+	none = tuplestore_begin_heap(false, false, 64);
+	sis_register_store("none", none, desc, 0);
+	sis_unregister_store("none");
+	tuplestore_end(none);
+}
+
+void
+sis_param(SisParams *params, Oid type, Datum value, bool isnull)
+{
+	Assert(params->n < SIS_MAX_PARAMS);
+	params->types[params->n] = type;
+	params->values[params->n] = value;
+	params->nulls[params->n] = isnull ? 'n' : ' ';
+	params->n++;
+}
+
+void
+sis_param_int8(SisParams *params, int64 value)
+{
+	sis_param(params, INT8OID, Int64GetDatum(value), false);
+}
+
+void
+sis_param_bool(SisParams *params, bool value)
+{
+	sis_param(params, BOOLOID, BoolGetDatum(value), false);
+}
+
+void
+sis_param_text(SisParams *params, const char *value)
+{
+	sis_param(params, TEXTOID,
+			  value ? CStringGetTextDatum(value) : (Datum) 0, value == NULL);
+}
+
+void
+sis_param_text_array(SisParams *params, char **values, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(n, 1));
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	for (int i = 0; i < n; i++)
+	{
+		nulls[i] = values[i] == NULL;
+		elems[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(values[i]);
+	}
+	sis_param(params, TEXTARRAYOID,
+			  PointerGetDatum(n == 0 ? construct_empty_array(TEXTOID) :
+							  construct_md_array(elems, nulls, 1, dims, lbs,
+												 TEXTOID, -1, false,
+												 TYPALIGN_INT)), false);
+}
+
+void
+sis_param_int8_array(SisParams *params, int64 *values, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(values[i]);
+	sis_param(params, INT8ARRAYOID,
+			  PointerGetDatum(n == 0 ? construct_empty_array(INT8OID) :
+							  construct_array(elems, n, INT8OID, sizeof(int64),
+											  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
+			  false);
+}
+
+uint64
+sis_exec(const char *sql, const SisParams *params, int expected)
+{
+	int			result;
+
+	if (params == NULL)
+		result = SPI_execute(sql, false, 0);
+	else
+		result = SPI_execute_with_args(sql, params->n,
+									   (Oid *) params->types,
+									   (Datum *) params->values,
+									   params->nulls, false, 0);
+	if (result != expected)
+		elog(ERROR, "unexpected result %s of \"%s\"",
+			 SPI_result_code_string(result), sql);
+	return SPI_processed;
+}
+
+uint64
+sis_exec_as_owner(const char *sql, const SisParams *params, int expected)
+{
+	SisBridge	bridge;
+	uint64		n;
+
+	sis_owner_begin(&bridge);
+	n = sis_exec(sql, params, expected);
+	sis_owner_end(&bridge);
+	return n;
+}
+
+void
+sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest)
+{
+	SPIExecuteOptions options = {0};
+	ParamListInfo plist = NULL;
+	int			result;
+
+	if (params != NULL && params->n > 0)
+	{
+		plist = makeParamList(params->n);
+		for (int i = 0; i < params->n; i++)
+		{
+			plist->params[i].value = params->values[i];
+			plist->params[i].isnull = params->nulls[i] == 'n';
+			plist->params[i].pflags = PARAM_FLAG_CONST;
+			plist->params[i].ptype = params->types[i];
+		}
+	}
+	options.params = plist;
+	options.dest = dest;
+	result = SPI_execute_extended(sql, &options);
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "unexpected result %s of \"%s\"",
+			 SPI_result_code_string(result), sql);
+}
+
+char *
+sis_value(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+int64
+sis_value_int8(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+bool
+sis_value_bool(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+void
+sis_register_store(const char *name, Tuplestorestate *store,
+				   TupleDesc desc, double rows)
+{
+	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
+	int			result;
+
+	enr->md.name = pstrdup(name);
+	enr->md.reliddesc = InvalidOid;
+	enr->md.tupdesc = desc;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr->md.enrtuples = rows;
+	enr->reldata = store;
+	result = SPI_register_relation(enr);
+	if (result != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register \"%s\": %s", name,
+			 SPI_result_code_string(result));
+}
+
+void
+sis_unregister_store(const char *name)
+{
+	(void) SPI_unregister_relation(name);
+}

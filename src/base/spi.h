@@ -1,0 +1,85 @@
+/*
+ * spi.h
+ *		Running SQL: parameters, the owner bridge, results into tuplestores.
+ */
+#ifndef SIS_SPI_H
+#define SIS_SPI_H
+
+#include "executor/spi.h"
+#include "tcop/dest.h"
+#include "utils/tuplestore.h"
+
+/* ----------
+ * The owner bridge.  Settings, staging and log belong to the extension's
+ * owner; its statements run with the owner's rights and a fixed search_path.
+ * Between begin and end nothing of the caller's may run: no DML on a roster
+ * (its triggers must run as the caller), and no commit.
+ * An error needs no end: aborting the (sub)transaction restores both.
+ * ----------
+ */
+typedef struct SisBridge
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} SisBridge;
+
+extern void sis_owner_begin(SisBridge *bridge);
+extern void sis_owner_end(const SisBridge *bridge);
+
+/*
+ * SPI_connect_ext(), ready for sis_register_store(): SPI allocates the list
+ * of named relations in whatever context is current when the first is
+ * registered, which may be gone before the connection is.
+ */
+extern void sis_connect(int options);
+
+/* ----------
+ * Parameters of a statement, collected in order: $1, $2, …
+ * ----------
+ */
+#define SIS_MAX_PARAMS	24
+
+typedef struct SisParams
+{
+	int			n;
+	Oid			types[SIS_MAX_PARAMS];
+	Datum		values[SIS_MAX_PARAMS];
+	char		nulls[SIS_MAX_PARAMS];
+} SisParams;
+
+extern void sis_param_int8(SisParams *params, int64 value);
+extern void sis_param_bool(SisParams *params, bool value);
+extern void sis_param_text(SisParams *params, const char *value); /* or NULL */
+extern void sis_param_text_array(SisParams *params, char **values, int n);
+extern void sis_param_int8_array(SisParams *params, int64 *values, int n);
+extern void sis_param(SisParams *params, Oid type, Datum value, bool isnull);
+
+/*
+ * Runs one statement and checks its SPI result code; params may be NULL.
+ * Returns the number of rows processed; SPI_tuptable holds the rows.
+ */
+extern uint64 sis_exec(const char *sql, const SisParams *params, int expected);
+
+/* The same as the extension's owner. */
+extern uint64 sis_exec_as_owner(const char *sql, const SisParams *params,
+								int expected);
+
+/* Runs a SELECT and hands its rows to a receiver instead of SPI_tuptable. */
+extern void sis_exec_into(const char *sql, const SisParams *params,
+						  DestReceiver *dest);
+
+/* A column of a row of SPI_tuptable as a C string in the current context. */
+extern char *sis_value(uint64 row, int column);
+extern int64 sis_value_int8(uint64 row, int column);	/* NULL: 0 */
+extern bool sis_value_bool(uint64 row, int column); /* NULL: false */
+
+/* Makes a tuplestore known to later statements of this SPI level by name. */
+extern void sis_register_store(const char *name, Tuplestorestate *store,
+							   TupleDesc desc, double rows);
+extern void sis_unregister_store(const char *name);
+
+/* OIDs of the extension and of its owner, looked up once per backend. */
+extern Oid	sis_extension_owner(void);
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * value.h
+ *		Reading dates and booleans as schools write them.
+ */
+#ifndef SIS_VALUE_H
+#define SIS_VALUE_H
+
+#include "base/record.h"
+
+#define SIS_DATE_LEN	10		/* "2011-02-09" */
+
+/*
+ * Reads YYYY-MM-DD (a time of day behind it is ignored) or M/D/YYYY, never
+ * day-first; a two-digit year is the latest one that makes the date not lie
+ * after this_year (birth dates) or, where future is true, within fifty years
+ * of it.  Writes ISO form.  False when it is no date of the calendar.
+ */
+extern bool sis_read_date(SisValue text, int this_year, bool future,
+						  char out[SIS_DATE_LEN + 1]);
+
+/* true/false, t/f, yes/no, y/n, 1/0 in any case.  False when none of them. */
+extern bool sis_read_boolean(SisValue text, bool *out);
+
+#endif

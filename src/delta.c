@@ -1,0 +1,264 @@
+/*
+ * delta.c
+ *		What a run would change: one delta per record type, in tuplestores.
+ *
+ * How it works: merge.c writes one SELECT per type, a full join of what is
+ * staged and what is stored that yields a row for everything that differs.
+ * A receiver of our own looks at the first column of each row, counts it and
+ * puts it into the store of its action.  Guards judge the counts before any
+ * statement writes, and each statement reads just the rows it is about.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "delta.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+typedef struct DeltaReceiver
+{
+	DestReceiver pub;
+	SisDelta   *delta;
+	SisTypeDelta *type;
+} DeltaReceiver;
+
+static const char *const store_names[] = {
+	[SIS_DELTA_CREATES] = "creates",
+	[SIS_DELTA_CHANGES] = "changes",
+	[SIS_DELTA_GONE] = "gone",
+	[SIS_DELTA_LOST] = "lost"
+};
+
+SisDelta *
+sis_delta_create(void)
+{
+	SisDelta   *delta = palloc0(sizeof(SisDelta));
+
+	delta->cxt = CurrentMemoryContext;
+	delta->owner = CurrentResourceOwner;
+	return delta;
+}
+
+/* Stores are made when the first row comes: most types change in few ways. */
+static Tuplestorestate *
+get_store(SisDelta *delta, SisTypeDelta *type, SisDeltaStore which)
+{
+	if (type->stores[which] == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(delta->cxt);
+		ResourceOwner owner = CurrentResourceOwner;
+
+		/* at most a handful are large at once; together about work_mem */
+		CurrentResourceOwner = delta->owner;
+		type->stores[which] = tuplestore_begin_heap(false, false,
+													Max(work_mem / 8, 64));
+		CurrentResourceOwner = owner;
+		MemoryContextSwitchTo(old);
+	}
+	return type->stores[which];
+}
+
+void
+sis_delta_clear(SisDelta *delta)
+{
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisTypeDelta *type = &delta->types[t];
+
+		for (int i = 0; i < SIS_N_DELTA_STORES; i++)
+		{
+			if (type->stores[i] != NULL)
+				tuplestore_end(type->stores[i]);
+		}
+		memset(type, 0, sizeof(SisTypeDelta));
+	}
+}
+
+void
+sis_delta_destroy(SisDelta *delta)
+{
+	sis_delta_clear(delta);
+	pfree(delta);
+}
+
+/* ----------
+ * The receiver
+ * ----------
+ */
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	DeltaReceiver *receiver = (DeltaReceiver *) self;
+	SisTypeDelta *type = receiver->type;
+	bool		isnull;
+	int			act,
+				stand;
+
+	slot_getsomeattrs(slot, 2);
+	act = DatumGetChar(slot->tts_values[0]) & 0x7F;
+	isnull = slot->tts_isnull[1];
+	stand = isnull ? 0 : DatumGetChar(slot->tts_values[1]) & 0x7F;
+	type->by_act[act]++;
+	type->by_stand[stand]++;
+
+	switch (act)
+	{
+		case SIS_ACT_CREATE:
+			tuplestore_puttupleslot(get_store(receiver->delta, type,
+											  SIS_DELTA_CREATES), slot);
+			type->rows[SIS_DELTA_CREATES]++;
+			break;
+		case SIS_ACT_UPDATE:
+		case SIS_ACT_REFRESH:
+		case SIS_ACT_RESTORE:
+			tuplestore_puttupleslot(get_store(receiver->delta, type,
+											  SIS_DELTA_CHANGES), slot);
+			type->rows[SIS_DELTA_CHANGES]++;
+			break;
+		case SIS_ACT_GONE:
+		case SIS_ACT_ENDED:
+			tuplestore_puttupleslot(get_store(receiver->delta, type,
+											  SIS_DELTA_GONE), slot);
+			type->rows[SIS_DELTA_GONE]++;
+			break;
+		default:
+			break;				/* only counted */
+	}
+	if (stand == SIS_STAND_LOST)
+	{
+		tuplestore_puttupleslot(get_store(receiver->delta, type,
+										  SIS_DELTA_LOST), slot);
+		type->rows[SIS_DELTA_LOST]++;
+	}
+	return true;
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+	DeltaReceiver *receiver = (DeltaReceiver *) self;
+	MemoryContext old = MemoryContextSwitchTo(receiver->delta->cxt);
+
+	receiver->type->desc = CreateTupleDescCopy(desc);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+receiver_shutdown(DestReceiver *self)
+{
+}
+
+void
+sis_delta_fill(SisDelta *delta, SisRecordType type, const char *sql,
+			   const SisParams *params)
+{
+	DeltaReceiver receiver = {0};
+
+	receiver.pub.receiveSlot = receive_row;
+	receiver.pub.rStartup = receiver_startup;
+	receiver.pub.rShutdown = receiver_shutdown;
+	receiver.pub.rDestroy = receiver_shutdown;
+	receiver.pub.mydest = DestTuplestore;
+	receiver.delta = delta;
+	receiver.type = &delta->types[type];
+	sis_select_into(sql, params, &receiver.pub);
+}
+
+static char *
+store_name(SisDeltaStore which, SisRecordType type)
+{
+	return psprintf("%s_%s", store_names[which], sis_record_desc(type)->name);
+}
+
+void
+sis_delta_register(SisDelta *delta, SisRecordType type)
+{
+	SisTypeDelta *td = &delta->types[type];
+
+	if (td->desc == NULL || td->registered)
+		return;
+	for (int i = 0; i < SIS_N_DELTA_STORES; i++)
+		sis_register_store(store_name((SisDeltaStore) i, type),
+						   get_store(delta, td, (SisDeltaStore) i),
+						   td->desc, td->rows[i]);
+	td->registered = true;
+}
+
+void
+sis_delta_unregister(SisDelta *delta, SisRecordType type)
+{
+	SisTypeDelta *td = &delta->types[type];
+
+	if (!td->registered)
+		return;
+	for (int i = 0; i < SIS_N_DELTA_STORES; i++)
+		sis_unregister_store(store_name((SisDeltaStore) i, type));
+	td->registered = false;
+}
+
+void
+sis_delta_keep_gone(SisDelta *delta, SisRecordType type, const char *sql,
+					const SisParams *params)
+{
+	SisTypeDelta *td = &delta->types[type];
+	Tuplestorestate *old = td->stores[SIS_DELTA_GONE];
+	Tuplestorestate *kept;
+	DestReceiver *dest;
+
+	td->stores[SIS_DELTA_GONE] = NULL;
+	kept = get_store(delta, td, SIS_DELTA_GONE);
+	dest = CreateDestReceiver(DestTuplestore);
+	SetTuplestoreDestReceiverParams(dest, kept, delta->cxt, false, NULL, NULL);
+	sis_select_into(sql, params, dest);
+	dest->rDestroy(dest);
+
+	sis_delta_unregister(delta, type);
+	tuplestore_end(old);
+	td->rows[SIS_DELTA_GONE] = tuplestore_tuple_count(kept);
+	sis_delta_register(delta, type);
+}
+
+SisRelation
+sis_relation_open(const char *name, TupleDesc desc, const char *sql,
+				  const SisParams *params)
+{
+	SisRelation relation;
+	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+
+	relation.name = name;
+	relation.store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
+	SetTuplestoreDestReceiverParams(dest, relation.store, CurrentMemoryContext,
+									false, NULL, NULL);
+	sis_select_into(sql, params, dest);
+	dest->rDestroy(dest);
+	sis_register_store(name, relation.store, desc,
+					   (double) tuplestore_tuple_count(relation.store));
+	return relation;
+}
+
+void
+sis_relation_close(SisRelation *relation)
+{
+	sis_unregister_store(relation->name);
+	tuplestore_end(relation->store);
+}
+
+void
+sis_select_into(const char *sql, const SisParams *params, DestReceiver *dest)
+{
+	SisBridge	bridge;
+
+	sis_owner_begin(&bridge);
+	/* a stage estimated as one row would be joined by a nested loop */
+	(void) set_config_option("enable_nestloop", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("jit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	sis_exec_into(sql, params, dest);
+	sis_owner_end(&bridge);
+}

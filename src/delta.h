@@ -1,0 +1,105 @@
+/*
+ * delta.h
+ *		What a run would change: one delta per record type, in tuplestores.
+ */
+#ifndef SIS_DELTA_H
+#define SIS_DELTA_H
+
+#include "base/record.h"
+#include "base/spi.h"
+
+/* What happens to a record; the first column of a delta. */
+#define SIS_ACT_CREATE		'c'
+#define SIS_ACT_UPDATE		'u'
+#define SIS_ACT_REFRESH		'f'	/* content is equal, only the fingerprint not */
+#define SIS_ACT_RESTORE		'r'
+#define SIS_ACT_HOLD		'h'	/* returned, but restore_returning is false */
+#define SIS_ACT_MANUAL		'm'	/* belongs to the application */
+#define SIS_ACT_FROZEN		'z'	/* no school of it is set up any more */
+#define SIS_ACT_GONE		'g'	/* counts in A */
+#define SIS_ACT_ENDED		'e'	/* gone after its end: archived freely */
+#define SIS_ACT_SKIP		'o'	/* received and not taken */
+
+/* How a staged row stands; the second column of a delta. */
+#define SIS_STAND_IN		'a'	/* active and in scope */
+#define SIS_STAND_OUT		'o'	/* active, out of scope */
+#define SIS_STAND_DELETED	'd'
+#define SIS_STAND_REJECTED	'r'
+#define SIS_STAND_LAGGING	'l'	/* a link to an end that is leaving */
+#define SIS_STAND_LOST		'n'	/* a link to nothing */
+
+/* The stores of a type, and the names by which statements know them. */
+typedef enum SisDeltaStore
+{
+	SIS_DELTA_CREATES,			/* "creates_student": c */
+	SIS_DELTA_CHANGES,			/* "changes_student": u, f, r */
+	SIS_DELTA_GONE,				/* "gone_student": g, e */
+	SIS_DELTA_LOST				/* "lost_enrollment": links to nothing */
+} SisDeltaStore;
+
+#define SIS_N_DELTA_STORES	(SIS_DELTA_LOST + 1)
+
+typedef struct SisTypeDelta
+{
+	Tuplestorestate *stores[SIS_N_DELTA_STORES];
+	int64		rows[SIS_N_DELTA_STORES];
+	TupleDesc	desc;			/* NULL: not computed */
+	bool		registered;
+	int64		by_act[128];
+	int64		by_stand[128];
+} SisTypeDelta;
+
+typedef struct SisDelta
+{
+	MemoryContext cxt;
+	ResourceOwner owner;
+	SisTypeDelta types[SIS_N_RECORD_TYPES];
+} SisDelta;
+
+/*
+ * Makes empty stores.  They belong to the resource owner that is current
+ * now, so a subtransaction that fills them may end before they are read.
+ */
+extern SisDelta *sis_delta_create(void);
+
+/* Empties the stores, to be filled again. */
+extern void sis_delta_clear(SisDelta *delta);
+extern void sis_delta_destroy(SisDelta *delta);
+
+/* Runs the delta query of a type (merge.c) into its stores. */
+extern void sis_delta_fill(SisDelta *delta, SisRecordType type,
+						   const char *sql, const SisParams *params);
+
+/* Makes the stores of a type known to statements; and unknown again. */
+extern void sis_delta_register(SisDelta *delta, SisRecordType type);
+extern void sis_delta_unregister(SisDelta *delta, SisRecordType type);
+
+/*
+ * Replaces the rows of a registered "gone" store by those that the SELECT
+ * keeps of them.
+ */
+extern void sis_delta_keep_gone(SisDelta *delta, SisRecordType type,
+								const char *sql, const SisParams *params);
+
+/*
+ * A relation of our own for later statements of this SPI level: the rows of a
+ * SELECT, in a tuplestore registered under the name.
+ */
+typedef struct SisRelation
+{
+	const char *name;
+	Tuplestorestate *store;
+} SisRelation;
+
+extern SisRelation sis_relation_open(const char *name, TupleDesc desc,
+									 const char *sql, const SisParams *params);
+extern void sis_relation_close(SisRelation *relation);
+
+/*
+ * Runs a SELECT as the extension's owner, with planner settings that do not
+ * trust the statistics of staging tables, into a receiver.
+ */
+extern void sis_select_into(const char *sql, const SisParams *params,
+							DestReceiver *dest);
+
+#endif

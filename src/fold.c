@@ -1,0 +1,633 @@
+/*
+ * fold.c
+ *		Makes one staged row of the rows of one ID.
+ *
+ * Rows of one ID come for three reasons: the layout repeats them (Clever's
+ * schools and contacts) or spreads a record over files (OneRoster 1.2 roles,
+ * demographics): then they are united; or the export is wrong: then one wins,
+ * and the others are rejects.  Which one wins does not depend on the order of
+ * rows, so that the next night does not undo what this one did (rule 4).
+ *
+ * How it works: a cursor delivers the rows in the order of their IDs; rows of
+ * one ID are collected and judged together.  What was united is written as a
+ * row of its own; the rows it came from stay, with another status.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "base/compat.h"
+#include "base/spi.h"
+#include "catalog/pg_type.h"
+#include "fold.h"
+#include "miscadmin.h"
+#include "slot.h"
+#include "storage/itemptr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define FETCH_ROWS		1000
+#define MARK_ROWS		1000
+
+/* columns of the cursor before those of the record type */
+enum
+{
+	COL_TID = 1,
+	COL_PART,
+	COL_STATUS,
+	COL_SOURCE,
+	COL_LINE,
+	COL_KEEP,
+	COL_LAST_MODIFIED,
+	COL_FINGERPRINT,
+	COL_IS_STORED,
+	COL_FIRST
+};
+
+typedef struct FoldRow
+{
+	ItemPointerData tid;
+	int			part;
+	bool		repeats;
+	bool		deleted;
+	bool		rejected;
+	bool		is_part;		/* already has the status "part" */
+	bool		is_stored;		/* the roster has just this version */
+	char	   *source;
+	int64		line;
+	uint64		keep;
+	SisValue	last_modified;
+	int64		fingerprint;
+	SisValue	values[SIS_MAX_COLUMNS];
+} FoldRow;
+
+typedef struct Fold
+{
+	SisStage   *stage;
+	SisRecordType type;
+	const SisRecordDesc *desc;
+	char	   *leaf;
+	int			needs_parts;
+	int			school_column;	/* primary school of a person, or -1 */
+	MemoryContext group_cxt;
+	FoldRow    *rows;			/* of one ID, in group_cxt */
+	int			nrows;
+	int			maxrows;
+	Datum		part_tids[MARK_ROWS];
+	int			npart;
+	Datum		duplicate_tids[MARK_ROWS];
+	int			nduplicate;
+	MemoryContext mark_cxt;
+	SisRecord  *result;
+} Fold;
+
+/* ----------
+ * Marking rows
+ * ----------
+ */
+
+static void
+flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
+{
+	SisParams	params = {0};
+	MemoryContext old;
+
+	if (*n == 0)
+		return;
+	old = MemoryContextSwitchTo(fold->mark_cxt);
+	sis_param_text(&params, status);
+	sis_param(&params, TIDARRAYOID,
+			  PointerGetDatum(construct_array(tids, *n, TIDOID,
+											  sizeof(ItemPointerData), false,
+											  TYPALIGN_SHORT)), false);
+	sis_exec_as_owner(psprintf("UPDATE %s SET status = $1 WHERE ctid = ANY ($2)",
+							   fold->leaf), &params, SPI_OK_UPDATE);
+	MemoryContextSwitchTo(old);
+	*n = 0;
+}
+
+static void
+flush_all_marks(Fold *fold)
+{
+	flush_marks(fold, "part", fold->part_tids, &fold->npart);
+	flush_marks(fold, "duplicate", fold->duplicate_tids, &fold->nduplicate);
+	MemoryContextReset(fold->mark_cxt);
+}
+
+static Datum
+copy_tid(Fold *fold, const FoldRow *row)
+{
+	ItemPointer tid = MemoryContextAlloc(fold->mark_cxt, sizeof(ItemPointerData));
+
+	*tid = row->tid;
+	return PointerGetDatum(tid);
+}
+
+static void
+mark_part(Fold *fold, const FoldRow *row)
+{
+	if (row->is_part)
+		return;
+	fold->part_tids[fold->npart++] = copy_tid(fold, row);
+	if (fold->npart == MARK_ROWS)
+		flush_all_marks(fold);
+}
+
+static void
+mark_duplicate(Fold *fold, const FoldRow *row)
+{
+	fold->duplicate_tids[fold->nduplicate++] = copy_tid(fold, row);
+	if (fold->nduplicate == MARK_ROWS)
+		flush_all_marks(fold);
+}
+
+static void
+log_reject(Fold *fold, const FoldRow *row, const char *reason)
+{
+	SisValue	id = row->values[SIS_COL_SOURCE_ID];
+
+	sis_stage_log_reject(fold->stage, fold->type, row->source, row->line,
+						 id.data, id.len, NULL, reason, NULL, false);
+	sis_stage_counts_for_update(fold->stage, fold->type)->rejected++;
+}
+
+/* ----------
+ * Comparing and uniting
+ * ----------
+ */
+
+static bool
+same_value(SisValue a, SisValue b)
+{
+	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+}
+
+static int
+compare_values(SisValue a, SisValue b)
+{
+	int			cmp = memcmp(a.data, b.data, Min(a.len, b.len));
+
+	return cmp != 0 ? cmp : a.len - b.len;
+}
+
+/* Does a win over b?  Independent of the order of rows. */
+static bool
+wins(const FoldRow *a, const FoldRow *b)
+{
+	if (a->is_stored != b->is_stored)
+		return a->is_stored;
+	if (a->last_modified.data != NULL && b->last_modified.data != NULL)
+	{
+		int			cmp = compare_values(a->last_modified, b->last_modified);
+
+		if (cmp != 0)
+			return cmp > 0;
+	}
+	if (a->deleted != b->deleted)
+		return b->deleted;
+	if (a->fingerprint != b->fingerprint)
+		return a->fingerprint < b->fingerprint;
+	return a->line < b->line;
+}
+
+/* Could two rows be one record that the layout repeats? */
+static bool
+compatible(const Fold *fold, const SisRecord *result, const FoldRow *row)
+{
+	for (int i = 0; i < fold->desc->ncolumns; i++)
+	{
+		if (fold->desc->columns[i].kind == SIS_KIND_LIST ||
+			fold->desc->columns[i].kind == SIS_KIND_JSONB ||
+			i == fold->school_column)
+			continue;
+		if (result->values[i].data != NULL && row->values[i].data != NULL &&
+			!same_value(result->values[i], row->values[i]))
+			return false;
+	}
+	return true;
+}
+
+static int
+compare_items(const void *a, const void *b)
+{
+	return compare_values(*(const SisValue *) a, *(const SisValue *) b);
+}
+
+/*
+ * Reads the items of an array literal as sis_record_add() writes it: every
+ * item in double quotes.
+ */
+static int
+read_items(SisValue list, SisValue *items, int n)
+{
+	const char *p = list.data;
+	const char *end = list.data + list.len;
+
+	while (p < end)
+	{
+		char	   *item;
+		int			len = 0;
+
+		while (p < end && *p != '"')
+			p++;
+		if (p == end)
+			break;
+		item = palloc(end - p);
+		for (p++; p < end && *p != '"'; p++)
+		{
+			if (*p == '\\' && p + 1 < end)
+				p++;
+			item[len++] = *p;
+		}
+		p++;
+		items[n].data = item;
+		items[n].len = len;
+		n++;
+	}
+	return n;
+}
+
+static int
+max_items(SisValue list)
+{
+	int			n = 1;
+
+	for (int i = 0; i < list.len; i++)
+		n += list.data[i] == ',';
+	return n;
+}
+
+/* The items of both, sorted, each once. */
+static SisValue
+unite_lists(SisValue a, SisValue b)
+{
+	SisValue   *items = palloc(sizeof(SisValue) * (max_items(a) + max_items(b)));
+	int			n = read_items(b, items, read_items(a, items, 0));
+	StringInfoData buf;
+	SisValue	list;
+
+	qsort(items, n, sizeof(SisValue), compare_items);
+	initStringInfo(&buf);
+	for (int i = 0; i < n; i++)
+	{
+		if (i > 0 && same_value(items[i], items[i - 1]))
+			continue;
+		appendStringInfoString(&buf, buf.len == 0 ? "{\"" : ",\"");
+		for (int c = 0; c < items[i].len; c++)
+		{
+			if (items[i].data[c] == '"' || items[i].data[c] == '\\')
+				appendStringInfoChar(&buf, '\\');
+			appendStringInfoChar(&buf, items[i].data[c]);
+		}
+		appendStringInfoChar(&buf, '"');
+	}
+	appendStringInfoChar(&buf, '}');
+	list.data = buf.data;
+	list.len = buf.len;
+	return list;
+}
+
+/* Adds what a row has to the result; true when that changed anything. */
+static bool
+unite(const Fold *fold, SisRecord *result, const FoldRow *row)
+{
+	bool		changed = false;
+
+	for (int i = 0; i < fold->desc->ncolumns; i++)
+	{
+		SisValue   *mine = &result->values[i];
+		const SisValue *theirs = &row->values[i];
+
+		if ((row->keep & SIS_COLUMN_BIT(i)) == 0 &&
+			(result->keep & SIS_COLUMN_BIT(i)) != 0)
+		{
+			result->keep &= ~SIS_COLUMN_BIT(i);
+			changed = true;
+		}
+		if (theirs->data == NULL || i == SIS_COL_SOURCE_ID)
+			continue;
+		if (mine->data == NULL)
+		{
+			*mine = *theirs;
+			changed = true;
+		}
+		else if (fold->desc->columns[i].kind == SIS_KIND_LIST &&
+				 !same_value(*mine, *theirs))
+		{
+			*mine = unite_lists(*mine, *theirs);
+			changed = true;
+		}
+		else if (i == fold->school_column && row->part == SIS_PART_BASE &&
+				 compare_values(*theirs, *mine) < 0)
+		{
+			/* no row says which school is the primary one: always the same */
+			*mine = *theirs;
+			changed = true;
+		}
+	}
+	return changed;
+}
+
+/* ----------
+ * The rows of one ID
+ * ----------
+ */
+
+static const FoldRow *
+choose_winner(const Fold *fold)
+{
+	const FoldRow *winner = NULL;
+
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		const FoldRow *row = &fold->rows[i];
+
+		if (row->part != SIS_PART_BASE || row->rejected)
+			continue;
+		if (winner == NULL || wins(row, winner))
+			winner = row;
+	}
+	return winner;
+}
+
+/* No row of the record itself was accepted. */
+static void
+fold_without_base(Fold *fold)
+{
+	bool		protected = false;
+
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		if (!fold->rows[i].rejected)
+			continue;
+		if (protected)
+			mark_duplicate(fold, &fold->rows[i]);
+		protected = true;
+	}
+	for (int i = 0; !protected && i < fold->nrows; i++)
+	{
+		if (fold->rows[i].part == SIS_PART_ROLE)
+			log_reject(fold, &fold->rows[i], "role of an unknown user");
+	}
+}
+
+static void
+fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
+{
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		const FoldRow *row = &fold->rows[i];
+
+		if (row == winner || row->part != SIS_PART_BASE)
+			continue;
+		if (row->rejected ||
+			(row->fingerprint == winner->fingerprint &&
+			 row->deleted == winner->deleted))
+			mark_duplicate(fold, row);
+		else if (winner->repeats && row->repeats && !winner->deleted &&
+				 !row->deleted && compatible(fold, fold->result, row))
+		{
+			if (unite(fold, fold->result, row))
+				*changed = true;
+			mark_part(fold, row);
+		}
+		else
+		{
+			/*
+			 * Terms and courses that section rows merely name are no records
+			 * of their own: spellings differ, and nobody is at fault.
+			 */
+			if (!(row->repeats && (fold->type == SIS_TERM || fold->type == SIS_COURSE)))
+				log_reject(fold, row, "another row has the same ID");
+			mark_duplicate(fold, row);
+		}
+	}
+}
+
+static void
+fold_parts(Fold *fold, bool *changed, int *parts)
+{
+	static const int order[] = {SIS_PART_ROLE, SIS_PART_EXTRA};
+
+	for (int p = 0; p < (int) lengthof(order); p++)
+	{
+		for (int i = 0; i < fold->nrows; i++)
+		{
+			if (fold->rows[i].part != order[p])
+				continue;
+			if (unite(fold, fold->result, &fold->rows[i]))
+				*changed = true;
+			*parts |= order[p];
+		}
+	}
+}
+
+static void
+fold_group(Fold *fold)
+{
+	const FoldRow *winner;
+	SisRecord  *result = fold->result;
+	bool		changed;
+	int			parts = SIS_PART_BASE;
+
+	if (fold->nrows == 0)
+		return;
+	winner = choose_winner(fold);
+	if (winner == NULL)
+	{
+		fold_without_base(fold);
+		return;
+	}
+	sis_record_reset(result, fold->type, winner->source, winner->line);
+	result->keep = winner->keep;
+	result->repeats = winner->repeats;
+	result->last_modified = winner->last_modified;
+	memcpy(result->values, winner->values,
+		   sizeof(SisValue) * fold->desc->ncolumns);
+
+	changed = winner->is_part;
+	fold_bases(fold, winner, &changed);
+	if (winner->deleted)
+		return;
+	fold_parts(fold, &changed, &parts);
+	if ((parts & fold->needs_parts) != fold->needs_parts || !changed)
+		return;
+	mark_part(fold, winner);
+	sis_stage_write(fold->stage, result, "active",
+					sis_stage_fingerprint(fold->stage, result));
+}
+
+/* ----------
+ * The cursor
+ * ----------
+ */
+
+static SisValue
+text_value(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		datum = heap_getattr(tuple, column, desc, &isnull);
+	SisValue	value = {NULL, 0};
+
+	if (!isnull)
+	{
+		text	   *t = DatumGetTextPP(datum);
+
+		value.data = VARDATA_ANY(t);
+		value.len = VARSIZE_ANY_EXHDR(t);
+	}
+	return value;
+}
+
+static bool
+text_equals(SisValue value, const char *word)
+{
+	return value.len == (int) strlen(word) &&
+		memcmp(value.data, word, value.len) == 0;
+}
+
+/* Copies a row of the cursor into the group's context. */
+static void
+read_row(Fold *fold, HeapTuple source, TupleDesc desc)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
+	HeapTuple	tuple = heap_copytuple(source);
+	FoldRow    *row;
+	SisValue	status;
+	bool		isnull;
+	int			part;
+
+	if (fold->nrows == fold->maxrows)
+	{
+		fold->maxrows = fold->maxrows == 0 ? 8 : fold->maxrows * 2;
+		fold->rows = fold->rows == NULL ?
+			palloc(sizeof(FoldRow) * fold->maxrows) :
+			repalloc(fold->rows, sizeof(FoldRow) * fold->maxrows);
+	}
+	row = &fold->rows[fold->nrows++];
+	row->tid = *(ItemPointer) DatumGetPointer(heap_getattr(tuple, COL_TID, desc, &isnull));
+	part = DatumGetInt16(heap_getattr(tuple, COL_PART, desc, &isnull));
+	row->part = part & ~SIS_PART_REPEATS;
+	row->repeats = (part & SIS_PART_REPEATS) != 0;
+	status = text_value(tuple, desc, COL_STATUS);
+	row->deleted = text_equals(status, "deleted");
+	row->rejected = text_equals(status, "rejected");
+	row->is_part = text_equals(status, "part");
+	row->source = text_to_cstring(DatumGetTextPP(heap_getattr(tuple, COL_SOURCE, desc, &isnull)));
+	row->line = DatumGetInt64(heap_getattr(tuple, COL_LINE, desc, &isnull));
+	row->keep = (uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull));
+	row->last_modified = text_value(tuple, desc, COL_LAST_MODIFIED);
+	row->fingerprint = DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull));
+	row->is_stored = DatumGetBool(heap_getattr(tuple, COL_IS_STORED, desc, &isnull));
+	for (int i = 0; i < fold->desc->ncolumns; i++)
+		row->values[i] = text_value(tuple, desc, COL_FIRST + i);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+reset_group(Fold *fold)
+{
+	MemoryContextReset(fold->group_cxt);
+	fold->rows = NULL;
+	fold->nrows = 0;
+	fold->maxrows = 0;
+}
+
+static char *
+cursor_sql(const Fold *fold, const char *roster_table, bool whole)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status, s.source, s.line, s.keep, "
+						   "s.last_modified, s.fingerprint, coalesce(t.fingerprint = s.fingerprint, false)");
+	for (int i = 0; i < fold->desc->ncolumns; i++)
+		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
+	appendStringInfo(&sql, " FROM %s s LEFT JOIN (SELECT source_id, fingerprint FROM %s "
+					 "WHERE sync_id = $2) t ON t.source_id = s.source_id "
+					 "WHERE s.run_id = $1 AND s.source_id IS NOT NULL",
+					 fold->leaf, roster_table);
+	if (!whole)
+		appendStringInfoString(&sql, " AND s.source_id IN (SELECT source_id FROM suspects)");
+	appendStringInfoString(&sql, " ORDER BY s.source_id, s.fingerprint, s.line");
+	return sql.data;
+}
+
+static void
+read_groups(Fold *fold, Portal portal)
+{
+	for (;;)
+	{
+		SPITupleTable *table;
+
+		SPI_cursor_fetch(portal, true, FETCH_ROWS);
+		table = SPI_tuptable;
+		if (SPI_processed == 0)
+			break;
+		for (uint64 i = 0; i < table->numvals; i++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
+			SisValue	id = text_value(table->vals[i], table->tupdesc,
+										COL_FIRST + SIS_COL_SOURCE_ID);
+
+			if (fold->nrows > 0 &&
+				!same_value(id, fold->rows[0].values[SIS_COL_SOURCE_ID]))
+			{
+				fold_group(fold);
+				MemoryContextSwitchTo(old);
+				reset_group(fold);
+			}
+			else
+				MemoryContextSwitchTo(old);
+			read_row(fold, table->vals[i], table->tupdesc);
+		}
+		SPI_freetuptable(table);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (fold->nrows > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
+
+		fold_group(fold);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+void
+sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
+		 const char *roster_table, int needs_parts, bool whole)
+{
+	Fold	   *fold = palloc0(sizeof(Fold));
+	Portal		portal;
+	SisBridge	bridge;
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		values[2];
+
+	fold->stage = stage;
+	fold->type = type;
+	fold->desc = sis_record_desc(type);
+	fold->leaf = sis_stage_leaf(type, sis_stage_slot(stage));
+	fold->needs_parts = needs_parts;
+	fold->school_column = type == SIS_STUDENT || type == SIS_STAFF ?
+		sis_record_column(type, "school_source_id") : -1;
+	fold->group_cxt = AllocSetContextCreate(CurrentMemoryContext,
+											"sis_sync rows of one ID",
+											ALLOCSET_DEFAULT_SIZES);
+	fold->mark_cxt = AllocSetContextCreate(CurrentMemoryContext,
+										   "sis_sync marked rows",
+										   ALLOCSET_DEFAULT_SIZES);
+	fold->result = sis_record_create();
+
+	values[0] = Int64GetDatum(sis_stage_run_id(stage));
+	values[1] = Int64GetDatum(sync_id);
+	sis_owner_begin(&bridge);
+	portal = SPI_cursor_open_with_args(NULL, cursor_sql(fold, roster_table, whole),
+									   2, types, values, NULL, false,
+									   CURSOR_OPT_NO_SCROLL);
+	read_groups(fold, portal);
+	SPI_cursor_close(portal);
+	sis_owner_end(&bridge);
+	flush_all_marks(fold);
+	MemoryContextDelete(fold->group_cxt);
+	MemoryContextDelete(fold->mark_cxt);
+}

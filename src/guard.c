@@ -1,0 +1,400 @@
+/*
+ * guard.c
+ *		The checks before the threshold: is what was received complete, of the
+ *		right district, with the right schools, and readable enough?
+ */
+#include "postgres.h"
+
+#include "base/error.h"
+#include "base/spi.h"
+#include "catalog/pg_type.h"
+#include "guard.h"
+#include "scope.h"
+#include "slot.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+/* Below so many records of a type, none tonight is an accident of small numbers. */
+#define EMPTY_TYPE_MIN	5
+
+/* So many rows of a type may always be rejected. */
+#define MIN_REJECTS		5
+
+void
+sis_guard_staged(SisRun *run, int64 active[SIS_N_RECORD_TYPES])
+{
+	int			slot = sis_slot_of(run->id);
+
+	if (slot < 0)
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_INCOMPLETE),
+				 errmsg("the rows staged by run %lld are gone", (long long) run->id),
+				 errdetail("Another run has taken their staging slot."),
+				 errhint("Stage again with sis_sync.stage(%s).",
+						 quote_literal_cstr(run->sync->name))));
+	run->slot = slot;
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		SisParams	params = {0};
+		int64		rows = 0;
+
+		active[type] = 0;
+		sis_param_int8(&params, run->id);
+		if (run->counts[type].staged_rows > 0)
+		{
+			sis_exec_as_owner(psprintf("SELECT count(*), count(*) FILTER (WHERE status = 'active') "
+									   "FROM %s WHERE run_id = $1",
+									   sis_stage_leaf((SisRecordType) type, slot)),
+							  &params, SPI_OK_SELECT);
+			rows = sis_value_int8(0, 1);
+			active[type] = sis_value_int8(0, 2);
+		}
+		if (rows != run->counts[type].staged_rows)
+			ereport(ERROR,
+					(sis_errcode(SIS_ERR_INCOMPLETE),
+					 errmsg("the rows staged by run %lld are gone", (long long) run->id),
+					 errdetail("%lld rows of type %s were staged, %lld are there; staging tables are emptied by a crash.",
+							   (long long) run->counts[type].staged_rows,
+							   sis_record_desc((SisRecordType) type)->name,
+							   (long long) rows),
+					 errhint("Stage again with sis_sync.stage(%s).",
+							 quote_literal_cstr(run->sync->name)),
+					 err_generic_string(PG_DIAG_TABLE_NAME,
+										sis_record_desc((SisRecordType) type)->name)));
+	}
+}
+
+static int64
+stored_records(SisRun *run, SisRecordType type)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->sync->id);
+	sis_exec_as_owner(psprintf("SELECT count(*) FROM (SELECT 1 FROM %s WHERE sync_id = $1 "
+							   "AND sis_managed AND archived_at IS NULL LIMIT 1) x",
+							   run->roster->tables[type]),
+					  &params, SPI_OK_SELECT);
+	return sis_value_int8(0, 1);
+}
+
+void
+sis_guard_offers(SisRun *run)
+{
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisRecordType type = (SisRecordType) t;
+
+		if (run->counts[type].offer == SIS_OFFER_MISSING &&
+			stored_records(run, type) > 0)
+			ereport(ERROR,
+					(sis_errcode(SIS_ERR_INCOMPLETE),
+					 errmsg("the source has no records of type %s, and does not say so",
+							sis_record_desc(type)->name),
+					 errdetail("The roster has some, and nothing in the source tells whether they are gone or only missing."),
+					 errhint("Have the file sent again; if the source has stopped sending it for good, let its manifest say \"absent\"."),
+					 err_generic_string(PG_DIAG_TABLE_NAME,
+										sis_record_desc(type)->name)));
+	}
+}
+
+void
+sis_guard_district(SisRun *run)
+{
+	SisParams	params = {0};
+	char	   *known;
+
+	if (run->district_id == NULL)
+		return;
+	sis_param_text(&params, run->sync->name);
+	if (sis_exec_as_owner("SELECT district_id FROM sis_sync.sync_state WHERE sync = $1",
+						  &params, SPI_OK_SELECT) == 0)
+		return;
+	known = sis_value(0, 1);
+	if (known == NULL || strcmp(known, run->district_id) == 0)
+		return;
+	ereport(ERROR,
+			(sis_errcode(SIS_ERR_CREDENTIALS),
+			 errmsg("the data is of another district: \"%s\", not \"%s\"",
+					run->district_id, known),
+			 errdetail("Sync \"%s\" has been filled from district \"%s\" so far.",
+					   run->sync->name, known),
+			 errhint("Check the server's address and credentials. If the district's ID really changed, run UPDATE sis_sync.sync_state SET district_id = NULL WHERE sync = %s.",
+					 quote_literal_cstr(run->sync->name))));
+}
+
+void
+sis_guard_age(SisRun *run)
+{
+	SisParams	params = {0};
+	TimestampTz last;
+
+	if (run->source_as_of == 0)
+		return;
+	sis_param_text(&params, run->sync->name);
+	sis_param_int8(&params, run->options_hash);
+	if (sis_exec_as_owner("SELECT source_as_of FROM sis_sync.sync_state WHERE sync = $1 AND options_hash = $2",
+						  &params, SPI_OK_SELECT) == 0)
+		return;
+	last = sis_value_int8(0, 1);	/* a timestamptz is an int8 */
+	if (last == 0 || run->source_as_of >= last)
+		return;
+	ereport(ERROR,
+			(sis_errcode(SIS_ERR_INCOMPLETE),
+			 errmsg("the source is older than what was applied last"),
+			 errdetail("It is of %s; the last applied run saw %s.",
+					   pstrdup(timestamptz_to_str(run->source_as_of)),
+					   pstrdup(timestamptz_to_str(last))),
+			 errhint("Have it sent again. To go back to it on purpose, run UPDATE sis_sync.sync_state SET source_as_of = NULL WHERE sync = %s.",
+					 quote_literal_cstr(run->sync->name))));
+}
+
+/* ----------
+ * Schools
+ * ----------
+ */
+
+static const char *
+without_zeros(const char *id)
+{
+	while (*id == '0')
+		id++;
+	return id;
+}
+
+/*
+ * The received school whose ID comes nearest: equal but for leading zeros,
+ * else by edit distance.  NULL when none is near.
+ */
+static const char *
+nearest(const char *id, char **received, int n)
+{
+	const char *best = NULL;
+	int			best_distance = Max((int) strlen(id) / 3, 1) + 1;
+
+	for (int i = 0; i < n; i++)
+	{
+		int			distance;
+
+		if (strcmp(without_zeros(id), without_zeros(received[i])) == 0)
+			return received[i];
+		if (strlen(id) > 255 || strlen(received[i]) > 255)
+			continue;
+		distance = varstr_levenshtein_less_equal(id, strlen(id), received[i],
+												 strlen(received[i]), 1, 1, 1,
+												 best_distance, true);
+		if (distance < best_distance)
+		{
+			best = received[i];
+			best_distance = distance;
+		}
+	}
+	return best;
+}
+
+/* IDs of the schools received, the district's own and the source's. */
+static char **
+received_ids(SisRun *run, int *n, int64 *nschools)
+{
+	SisParams	params = {0};
+	char	  **ids;
+	uint64		rows;
+
+	sis_param_int8(&params, run->id);
+	rows = sis_exec_as_owner(psprintf("SELECT DISTINCT u.id, count(*) OVER () FROM %s s, "
+									  "LATERAL (VALUES (s.sis_id), (s.source_id)) AS u (id) "
+									  "WHERE s.run_id = $1 AND s.status = 'active' AND u.id IS NOT NULL",
+									  sis_stage_leaf(SIS_SCHOOL, run->slot)),
+							 &params, SPI_OK_SELECT);
+	ids = palloc(sizeof(char *) * Max(rows, 1));
+	for (uint64 i = 0; i < rows; i++)
+		ids[i] = sis_value(i, 1);
+	*n = (int) rows;
+	sis_exec_as_owner(psprintf("SELECT count(*) FROM %s WHERE run_id = $1 AND status = 'active'",
+							   sis_stage_leaf(SIS_SCHOOL, run->slot)),
+					  &params, SPI_OK_SELECT);
+	*nschools = sis_value_int8(0, 1);
+	return ids;
+}
+
+static void
+schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
+{
+	int			nreceived;
+	int64		nschools;
+	char	  **received = received_ids(run, &nreceived, &nschools);
+	StringInfoData detail,
+				hint;
+
+	initStringInfo(&detail);
+	initStringInfo(&hint);
+	for (int i = 0; i < nmissing; i++)
+	{
+		const char *near = hits[i] == 0 ?
+			nearest(missing[i], received, nreceived) : NULL;
+
+		appendStringInfo(&detail, "%s\"%s\"%s", i == 0 ? "" : ", ", missing[i],
+						 hits[i] > 1 ? " (ambiguous: more than one school has it)" : "");
+		if (near != NULL)
+			appendStringInfo(&hint, "\"%s\" is set up, \"%s\" was received. ",
+							 missing[i], near);
+	}
+	appendStringInfo(&hint, "The source sent %lld school%s. Compare sis_sync.sync_school with SELECT source_id, sis_id, name FROM sis_sync.stage_school WHERE run_id = %lld.",
+					 (long long) nschools, nschools == 1 ? "" : "s",
+					 (long long) run->id);
+	ereport(ERROR,
+			(sis_errcode(SIS_ERR_SCHOOLS_NOT_FOUND),
+			 errmsg("could not find %d of %d schools to sync", nmissing,
+					run->sync->nschools),
+			 errdetail("Not found: %s.", detail.data),
+			 errhint("%s", hint.data),
+			 err_generic_string(PG_DIAG_TABLE_NAME, "school")));
+}
+
+void
+sis_guard_schools(SisRun *run)
+{
+	SisParams	params = {0};
+	char	  **missing;
+	int64	   *hits;
+	int			nmissing = 0;
+	uint64		n;
+
+	/*
+	 * A school whose row was rejected tonight is there, if it is stored: its
+	 * record stays as it is.
+	 */
+	sis_param_int8(&params, run->id);
+	sis_param_int8(&params, run->sync->id);
+	sis_param_text(&params, run->sync->name);
+	n = sis_exec_as_owner(psprintf("WITH received AS (SELECT source_id, btrim(sis_id) AS sis_id FROM %s "
+								   "WHERE run_id = $1 AND status = 'active' "
+								   "UNION SELECT t.source_id, t.sis_id FROM %s t JOIN %s s ON s.source_id = t.source_id "
+								   "WHERE t.sync_id = $2 AND t.archived_at IS NULL AND s.run_id = $1 AND s.status = 'rejected'), "
+								   "found AS (SELECT c.school_id, "
+								   "(SELECT array_agg(r.source_id) FROM received r WHERE r.sis_id = btrim(c.school_id)) AS by_sis_id, "
+								   "(SELECT array_agg(r.source_id) FROM received r WHERE r.source_id = btrim(c.school_id)) AS by_source_id "
+								   "FROM sis_sync.sync_school c WHERE c.sync = $3) "
+								   "SELECT school_id, cardinality(coalesce(by_sis_id, by_source_id, '{}'))::int8, "
+								   "(coalesce(by_sis_id, by_source_id))[1] FROM found ORDER BY school_id",
+								   sis_stage_leaf(SIS_SCHOOL, run->slot),
+								   run->roster->tables[SIS_SCHOOL],
+								   sis_stage_leaf(SIS_SCHOOL, run->slot)),
+						  &params, SPI_OK_SELECT);
+	run->schools = palloc(sizeof(char *) * Max(n, 1));
+	run->nschools = 0;
+	missing = palloc(sizeof(char *) * Max(n, 1));
+	hits = palloc(sizeof(int64) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		int64		nhits = sis_value_int8(i, 2);
+
+		if (nhits == 1)
+			run->schools[run->nschools++] = sis_value(i, 3);
+		else
+		{
+			missing[nmissing] = sis_value(i, 1);
+			hits[nmissing++] = nhits;
+		}
+	}
+	if (nmissing > 0)
+		schools_not_found(run, missing, hits, nmissing);
+	if (run->sync->all_schools)
+		run->nschools = -1;
+}
+
+/* ----------
+ * Rejects and empty types
+ * ----------
+ */
+
+void
+sis_guard_rejects(SisRun *run)
+{
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		const SisCounts *counts = &run->counts[type];
+		const char *name = sis_record_desc((SisRecordType) type)->name;
+		SisParams	params = {0};
+		int64		rows = Max(counts->rows_read,
+							   counts->received + counts->rejected);
+		int64		allowed;
+
+		if (counts->rejected <= MIN_REJECTS)
+			continue;
+		sis_param_text(&params, run->sync->name);
+		sis_param_int8(&params, rows);
+		sis_exec_as_owner("SELECT div($2 * reject_threshold, 100)::int8, trim_scale(reject_threshold)::text "
+						  "FROM sis_sync.sync WHERE name = $1",
+						  &params, SPI_OK_SELECT);
+		allowed = Max(sis_value_int8(0, 1), MIN_REJECTS);
+		if (counts->rejected <= allowed)
+			continue;
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_REJECTS),
+				 errmsg("too many rejects: %lld of %lld rows of type %s were rejected, %s percent allows %lld",
+						(long long) counts->rejected, (long long) rows, name,
+						sis_value(0, 2), (long long) allowed),
+				 errhint("See SELECT reason, count(*), min(line) FROM sis_sync.reject WHERE run_id = %lld AND NOT loaded GROUP BY reason. If the bytes of a file cannot be read, it may be Windows-1252: ALTER SERVER %s OPTIONS (ADD encoding 'WIN1252').",
+						 (long long) run->id, quote_identifier(run->sync->server)),
+				 err_generic_string(PG_DIAG_TABLE_NAME, name)));
+	}
+}
+
+static void
+empty_type(SisRun *run, SisRecordType type, const char *message, int64 in_force)
+{
+	const char *name = sis_record_desc(type)->name;
+
+	ereport(ERROR,
+			(sis_errcode(SIS_ERR_INCOMPLETE),
+			 errmsg("%s", message),
+			 errdetail("%lld records of type %s were received, %lld of them out of scope; %lld are in force on record.",
+					   (long long) run->counts[type].received, name,
+					   (long long) run->counts[type].out_of_scope,
+					   (long long) in_force),
+			 type == SIS_STUDENT ?
+			 errhint("See SELECT * FROM sis_sync.stage_student WHERE run_id = %lld; check that the source still shares its students, and that the schools set up are the right ones.",
+					 (long long) run->id) :
+			 errhint("If they are really gone, run INSERT INTO sis_sync.sync_threshold (sync, record_type, percent) VALUES (%s, '%s', 100) and sync again.",
+					 quote_literal_cstr(run->sync->name), name),
+			 err_generic_string(PG_DIAG_TABLE_NAME, name)));
+}
+
+void
+sis_guard_empty(SisRun *run, const int64 active[SIS_N_RECORD_TYPES])
+{
+	SisParams	params;
+
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisRecordType type = (SisRecordType) t;
+		int64		in_force;
+
+		if (run->counts[type].offer != SIS_OFFER_FULL ||
+			active[type] - run->counts[type].out_of_scope > 0)
+			continue;
+		sis_scope_params(run, &params);
+		sis_exec_as_owner(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
+								   sis_scope_stored_sql(run, type)),
+						  &params, SPI_OK_SELECT);
+		in_force = sis_value_int8(0, 1);
+		if (type == SIS_STUDENT)
+			empty_type(run, type, "no student in scope was received", in_force);
+		if (in_force <= EMPTY_TYPE_MIN)
+			continue;
+		memset(&params, 0, sizeof(params));
+		sis_param_text(&params, run->sync->name);
+		sis_param_text(&params, sis_record_desc(type)->name);
+		sis_param_bool(&params, sis_record_desc(type)->governed);
+		sis_exec_as_owner("SELECT coalesce((SELECT h.percent FROM sis_sync.sync_threshold h WHERE h.sync = s.name "
+						  "AND h.record_type = $2 AND (h.valid_until IS NULL OR h.valid_until > now())), "
+						  "CASE WHEN $3 THEN s.deletion_threshold ELSE 0 END) = 100 "
+						  "FROM sis_sync.sync s WHERE s.name = $1",
+						  &params, SPI_OK_SELECT);
+		if (!sis_value_bool(0, 1))
+			empty_type(run, type,
+					   psprintf("no record of type %s in scope was received",
+								sis_record_desc(type)->name), in_force);
+	}
+}

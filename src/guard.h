@@ -1,0 +1,45 @@
+/*
+ * guard.h
+ *		The checks that stand between a feed and a roster (design, section 4).
+ *
+ * Cause before symptom (rule 8): run.c calls them in the order below.
+ */
+#ifndef SIS_GUARD_H
+#define SIS_GUARD_H
+
+#include "delta.h"
+#include "run.h"
+
+/*
+ * SI007 unless the staging tables hold what the log says they should: after a
+ * crash they are empty, or another run has taken the slot.  active gets the
+ * number of active staged records of each type.
+ */
+extern void sis_guard_staged(SisRun *run, int64 active[SIS_N_RECORD_TYPES]);
+
+/* SI007 when a file that is missing would leave stored records alone. */
+extern void sis_guard_offers(SisRun *run);
+
+/* SI002 when the data is of another district than the first time; SI007 when
+ * it is older than what was applied last. */
+extern void sis_guard_district(SisRun *run);
+extern void sis_guard_age(SisRun *run);
+
+/* Finds the schools in scope among those received; SI003 (rule 2). */
+extern void sis_guard_schools(SisRun *run);
+
+/* SI010 when too many rows of a type were rejected (rule 4). */
+extern void sis_guard_rejects(SisRun *run);
+
+/* SI007 when a type is empty tonight that was not (rule 3). */
+extern void sis_guard_empty(SisRun *run,
+							const int64 active[SIS_N_RECORD_TYPES]);
+
+/*
+ * The threshold (rule 1).  Drops from the "gone" stores what must stay,
+ * counts A, N and allowed into run->counts, writes run_school, and on a trip
+ * pending_archive.  Returns the error to raise, NULL without a trip.
+ */
+extern SisFailure *sis_guard_threshold(SisRun *run, SisDelta *delta);
+
+#endif

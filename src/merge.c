@@ -1,0 +1,412 @@
+/*
+ * merge.c
+ *		Set-based comparison of staged and stored, and the writing of a delta.
+ *
+ * How it works: per type one full join on the key compares fingerprints and
+ * yields only what differs (see delta.c).  Values are cast there, in the
+ * delta alone.  The statements that write read a store, name one sync_id,
+ * and repeat what the comparison rested on (sis_managed, the old fingerprint),
+ * so that a row that somebody changed since is left for the next night.
+ */
+#include "postgres.h"
+
+#include "merge.h"
+#include "miscadmin.h"
+#include "scope.h"
+#include "slot.h"
+#include "utils/builtins.h"
+
+/* ----------
+ * The delta query
+ * ----------
+ */
+
+/* A staged column as the roster's type; read_values() made it castable. */
+static char *
+staged_value(const SisColumn *column)
+{
+	if (column->kind == SIS_KIND_TEXT)
+		return psprintf("j.s_%s", column->name);
+	return psprintf("j.s_%s::%s", column->name, sis_kind_sql(column->kind));
+}
+
+/* What the record will have: the stored value where the source is silent. */
+static char *
+new_value(SisRecordType type, int column)
+{
+	const SisColumn *col = &sis_record_desc(type)->columns[column];
+
+	if (column == SIS_COL_SOURCE_ID)
+		return "j.source_id";
+	return psprintf("CASE WHEN j.kept & %lld <> 0 THEN j.t_%s ELSE %s END",
+					(long long) SIS_COLUMN_BIT(column), col->name,
+					staged_value(col));
+}
+
+/* Same value?  Under one collation, whatever the roster's column has. */
+static char *
+differs(SisRecordType type, int column)
+{
+	const SisColumn *col = &sis_record_desc(type)->columns[column];
+	const char *collate = col->kind == SIS_KIND_TEXT ||
+		col->kind == SIS_KIND_LIST ? " COLLATE \"C\"" : "";
+
+	return psprintf("(j.kept & %lld = 0 AND (j.t_%s)%s IS DISTINCT FROM (%s)%s)",
+					(long long) SIS_COLUMN_BIT(column), col->name, collate,
+					staged_value(col), collate);
+}
+
+static void
+append_before(StringInfo sql, SisRecordType type)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+
+	appendStringInfoString(sql, "CASE WHEN j.act IN ('u', 'r') THEN '{' || concat_ws(', ', "
+						   "CASE WHEN j.act = 'r' THEN concat_ws(', ', "
+						   "'\"archived_at\": ' || to_json(j.archived_at), "
+						   "'\"archived_reason\": ' || to_json(j.archived_reason), "
+						   "'\"archived_run\": ' || to_json(j.archived_run)) END");
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+		appendStringInfo(sql, ", CASE WHEN %s THEN '\"%s\": ' || coalesce(to_json(j.t_%s)::text, 'null') END",
+						 differs(type, i), desc->columns[i].name,
+						 desc->columns[i].name);
+	if (type == SIS_SCHOOL)
+		appendStringInfoString(sql, ", CASE WHEN j.t_app_school IS DISTINCT FROM j.s_app_school "
+							   "THEN '\"app_school\": ' || coalesce(to_json(j.t_app_school)::text, 'null') END");
+	appendStringInfoString(sql, ") || '}' WHEN j.act IN ('g', 'e') THEN '{\"archived_at\": null}' END AS before");
+}
+
+/* "any column differs", for records whose fingerprints do. */
+static void
+append_differs(StringInfo sql, SisRecordType type)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+
+	appendStringInfoChar(sql, '(');
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+		appendStringInfo(sql, "%s%s", i > SIS_COL_SIS_ID ? " OR " : "",
+						 differs(type, i));
+	if (type == SIS_SCHOOL)
+		appendStringInfoString(sql, " OR j.t_app_school IS DISTINCT FROM j.s_app_school");
+	appendStringInfoChar(sql, ')');
+}
+
+/*
+ * The action of a joined pair s, t; NULL when nothing is to be done or said.
+ * The first branch is the one that almost every pair takes.
+ */
+static char *
+action_sql(const SisRun *run, SisRecordType type)
+{
+	bool		holds = !run->sync->restore_returning &&
+		(type == SIS_SECTION || type == SIS_ENROLLMENT);
+
+	return psprintf("CASE WHEN s.stand = 'a' AND t.fingerprint = s.fingerprint AND t.archived_at IS NULL "
+					"AND t.sis_managed AND t.fingerprint_version = %d%s THEN NULL "
+					"WHEN t.source_id IS NULL THEN CASE WHEN s.stand = 'a' THEN 'c' "
+					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"WHEN NOT t.sis_managed THEN CASE WHEN s.stand = 'a' THEN 'm' "
+					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"WHEN s.stand = 'r' THEN NULL "
+					"WHEN s.stand = 'a' THEN CASE WHEN t.archived_at IS NULL THEN 'u' ELSE '%c' END "
+					"WHEN t.archived_at IS NOT NULL THEN CASE WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"WHEN t.frozen THEN 'z' WHEN t.ended THEN 'e' ELSE 'g' END",
+					SIS_FINGERPRINT_VERSION,
+					type == SIS_SCHOOL ?
+					" AND t.app_school IS NOT DISTINCT FROM s.app_school" : "",
+					holds ? SIS_ACT_HOLD : SIS_ACT_RESTORE);
+}
+
+static char *
+delta_sql(const SisRun *run, SisRecordType type)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	char	   *action = action_sql(run, type);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT (CASE WHEN j.act = 'u' AND NOT ");
+	append_differs(&sql, type);
+	appendStringInfoString(&sql, " THEN 'f' ELSE j.act END)::\"char\" AS act, j.stand, "
+						   "CASE WHEN j.act NOT IN ('g', 'e') THEN NULL "
+						   "WHEN j.act = 'e' THEN 'ended' "
+						   "WHEN j.stand = 'd' THEN 'deleted in the source' "
+						   "WHEN j.stand = 'o' THEN 'left scope' "
+						   "WHEN j.stand IN ('l', 'n') THEN 'goes with its end' "
+						   "ELSE 'not in the feed' END AS reason, "
+						   "j.old_fingerprint, j.fingerprint, j.source, j.line, ");
+	append_before(&sql, type);
+	for (int i = 0; i < desc->ncolumns; i++)
+		appendStringInfo(&sql, ", %s AS %s", new_value(type, i),
+						 desc->columns[i].name);
+	if (type == SIS_SCHOOL)
+		appendStringInfoString(&sql, ", CASE WHEN j.kept = -1 THEN j.t_app_school ELSE j.s_app_school END AS app_school");
+
+	/* OFFSET 0 keeps the action from being computed once per column */
+	appendStringInfo(&sql, " FROM (SELECT %s AS act, s.stand, coalesce(s.source_id, t.source_id) AS source_id, "
+					 "t.fingerprint AS old_fingerprint, s.fingerprint, s.source, s.line, "
+					 "CASE WHEN s.stand = 'a' THEN s.keep ELSE -1 END AS kept, "
+					 "t.archived_at, t.archived_reason, t.archived_run", action);
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+		appendStringInfo(&sql, ", s.%s AS s_%s, t.%s AS t_%s",
+						 desc->columns[i].name, desc->columns[i].name,
+						 desc->columns[i].name, desc->columns[i].name);
+	if (type == SIS_SCHOOL)
+		appendStringInfoString(&sql, ", s.app_school AS s_app_school, t.app_school AS t_app_school");
+	appendStringInfo(&sql, " FROM (%s) s FULL JOIN (%s) t ON t.source_id = s.source_id "
+					 "WHERE %s IS NOT NULL OFFSET 0) j",
+					 sis_scope_staged_sql(run, type),
+					 sis_scope_stored_sql(run, type), action);
+	return sql.data;
+}
+
+/* ----------
+ * Counting
+ * ----------
+ */
+
+static void
+count_delta(SisCounts *counts, const SisTypeDelta *delta, int64 active)
+{
+	const int64 *act = delta->by_act;
+	const int64 *stand = delta->by_stand;
+
+	counts->out_of_scope = stand[SIS_STAND_OUT] + stand[SIS_STAND_LAGGING];
+	counts->created = act[SIS_ACT_CREATE];
+	counts->updated = act[SIS_ACT_UPDATE];
+	counts->refreshed = act[SIS_ACT_REFRESH];
+	counts->restored = act[SIS_ACT_RESTORE];
+	counts->manual = act[SIS_ACT_MANUAL];
+	counts->frozen = act[SIS_ACT_FROZEN];
+	counts->unchanged = active - counts->out_of_scope - stand[SIS_STAND_LOST] -
+		counts->created - counts->updated - counts->restored - counts->manual;
+}
+
+static void
+log_lost_links(SisRun *run, SisDelta *delta, SisRecordType type)
+{
+	SisParams	params = {0};
+
+	if (delta->types[type].rows[SIS_DELTA_LOST] == 0)
+		return;
+	sis_param_int8(&params, run->id);
+	sis_param_text(&params, sis_record_desc(type)->name);
+	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.reject (run_id, record_type, source, line, source_id, reason) "
+							   "SELECT $1, $2, d.source, d.line, d.source_id, %s FROM lost_%s d",
+							   type == SIS_ENROLLMENT ?
+							   "'its section or person is unknown'" :
+							   "'its student or contact is unknown'",
+							   sis_record_desc(type)->name),
+					  &params, SPI_OK_INSERT);
+}
+
+void
+sis_merge_compute(SisRun *run, SisDelta *delta,
+				  const int64 active[SIS_N_RECORD_TYPES], bool log_rejects)
+{
+	SisParams	params;
+
+	sis_scope_params(run, &params);
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisRecordType type = (SisRecordType) t;
+
+		/* a type that the source does not offer is left alone; its links
+		 * still go with their ends (guard.c keeps only those) */
+		if (run->counts[type].offer != SIS_OFFER_FULL &&
+			!sis_record_desc(type)->is_link)
+			continue;
+		sis_delta_fill(delta, type, delta_sql(run, type), &params);
+		sis_delta_register(delta, type);
+		count_delta(&run->counts[type], &delta->types[type], active[type]);
+		if (log_rejects)
+		{
+			run->counts[type].rejected += delta->types[type].rows[SIS_DELTA_LOST];
+			log_lost_links(run, delta, type);
+		}
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* ----------
+ * Writing
+ *
+ * These statements run as the current user, with the current search_path: the
+ * application's triggers must not get more rights than the caller has.
+ * ----------
+ */
+
+/*
+ * PostgreSQL's detail of a violated constraint shows the row, a person's
+ * data; neither a client nor a log may get that from us.
+ */
+static void
+hide_row_values(void *arg)
+{
+	if (ERRCODE_TO_CATEGORY(geterrcode()) ==
+		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
+				  (const char *) arg);
+	errcontext("writing records of type %s", (const char *) arg);
+}
+
+static uint64
+write_roster(SisRecordType type, const char *sql, const SisParams *params,
+			 int expected)
+{
+	ErrorContextCallback context;
+	uint64		n;
+
+	context.callback = hide_row_values;
+	context.arg = (void *) sis_record_desc(type)->name;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	n = sis_exec(sql, params, expected);
+	error_context_stack = context.previous;
+	return n;
+}
+
+static void
+append_names(StringInfo sql, SisRecordType type, const char *prefix)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+
+	for (int i = 0; i < desc->ncolumns; i++)
+		appendStringInfo(sql, ", %s%s", prefix, desc->columns[i].name);
+	if (type == SIS_SCHOOL)
+		appendStringInfo(sql, ", %sapp_school", prefix);
+}
+
+static int64
+create_records(SisRun *run, SisRecordType type)
+{
+	SisParams	params = {0};
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (sync_id", run->roster->tables[type]);
+	append_names(&sql, type, "");
+	appendStringInfoString(&sql, ", created_run, updated_run, fingerprint, fingerprint_version) SELECT $2");
+	append_names(&sql, type, "d.");
+	appendStringInfo(&sql, ", $1, $1, d.fingerprint, %d FROM creates_%s d ORDER BY d.source_id "
+					 "ON CONFLICT (sync_id, source_id) DO NOTHING",
+					 SIS_FINGERPRINT_VERSION, sis_record_desc(type)->name);
+	sis_param_int8(&params, run->id);
+	sis_param_int8(&params, run->sync->id);
+	return (int64) write_roster(type, sql.data, &params, SPI_OK_INSERT);
+}
+
+/* Two runs, or a run and the application, never wait for each other crosswise. */
+static void
+lock_in_key_order(SisRun *run, SisRecordType type, const char *store)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->sync->id);
+	(void) write_roster(type,
+						psprintf("SELECT count(*) FROM (SELECT 1 FROM %s_%s d JOIN %s t "
+								 "ON t.sync_id = $1 AND t.source_id = d.source_id "
+								 "ORDER BY t.source_id FOR NO KEY UPDATE OF t) x",
+								 store, sis_record_desc(type)->name,
+								 run->roster->tables[type]),
+						&params, SPI_OK_SELECT);
+}
+
+static int64
+update_records(SisRun *run, SisRecordType type, char act)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	SisParams	params = {0};
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s t SET fingerprint = d.fingerprint, fingerprint_version = %d",
+					 run->roster->tables[type], SIS_FINGERPRINT_VERSION);
+	if (act != SIS_ACT_REFRESH)
+	{
+		for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+			appendStringInfo(&sql, ", %s = d.%s", desc->columns[i].name,
+							 desc->columns[i].name);
+		if (type == SIS_SCHOOL)
+			appendStringInfoString(&sql, ", app_school = d.app_school");
+		appendStringInfoString(&sql, ", updated_at = now(), updated_run = $1");
+	}
+	if (act == SIS_ACT_RESTORE)
+		appendStringInfoString(&sql, ", archived_at = NULL, archived_reason = NULL, "
+							   "archived_run = NULL, restored_run = $1");
+	appendStringInfo(&sql, " FROM changes_%s d WHERE d.act = '%c' AND t.sync_id = $2 "
+					 "AND t.source_id = d.source_id AND t.sis_managed "
+					 "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
+					 "AND t.archived_at IS %s",
+					 desc->name, act, act == SIS_ACT_RESTORE ? "NOT NULL" : "NULL");
+	sis_param_int8(&params, run->id);
+	sis_param_int8(&params, run->sync->id);
+	return (int64) write_roster(type, sql.data, &params, SPI_OK_UPDATE);
+}
+
+static void
+log_changes(SisRun *run, SisRecordType type, const char *store)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->id);
+	sis_param_text(&params, sis_record_desc(type)->name);
+	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.change (run_id, record_type, source_id, action, reason, before) "
+							   "SELECT $1, $2, d.source_id, CASE d.act WHEN 'u' THEN 'update' "
+							   "WHEN 'r' THEN 'restore' ELSE 'archive' END, d.reason, d.before::jsonb "
+							   "FROM %s_%s d WHERE d.act <> 'f'",
+							   store, sis_record_desc(type)->name),
+					  &params, SPI_OK_INSERT);
+}
+
+void
+sis_merge_apply(SisRun *run, SisDelta *delta)
+{
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisRecordType type = (SisRecordType) t;
+		SisCounts  *counts = &run->counts[type];
+
+		if (delta->types[type].rows[SIS_DELTA_CREATES] > 0)
+			counts->created = create_records(run, type);
+		if (delta->types[type].rows[SIS_DELTA_CHANGES] == 0)
+			continue;
+		lock_in_key_order(run, type, "changes");
+		if (counts->updated > 0)
+			counts->updated = update_records(run, type, SIS_ACT_UPDATE);
+		if (counts->refreshed > 0)
+			counts->refreshed = update_records(run, type, SIS_ACT_REFRESH);
+		if (counts->restored > 0)
+			counts->restored = update_records(run, type, SIS_ACT_RESTORE);
+		log_changes(run, type, "changes");
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Links before their ends: an application's foreign key may point either way. */
+void
+sis_merge_archive(SisRun *run, SisDelta *delta)
+{
+	for (int t = SIS_N_RECORD_TYPES - 1; t >= 0; t--)
+	{
+		SisRecordType type = (SisRecordType) t;
+		SisParams	params = {0};
+
+		if (delta->types[type].rows[SIS_DELTA_GONE] == 0)
+			continue;
+		lock_in_key_order(run, type, "gone");
+		sis_param_int8(&params, run->id);
+		sis_param_int8(&params, run->sync->id);
+		run->counts[type].archived = (int64)
+			write_roster(type,
+						 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
+								  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
+								  "AND t.source_id = d.source_id AND t.sis_managed AND t.archived_at IS NULL "
+								  "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint",
+								  run->roster->tables[type],
+								  sis_record_desc(type)->name),
+						 &params, SPI_OK_UPDATE);
+		log_changes(run, type, "gone");
+		CHECK_FOR_INTERRUPTS();
+	}
+}

@@ -1,0 +1,546 @@
+/*
+ * csvset.c
+ *		A set of CSV files: which files there are, what its manifest says of
+ *		them, which layout they follow.
+ *
+ * All that can be known without reading rows is judged before the first row
+ * is read: the files that must be there, and what the manifest promises.  A
+ * set that fails this was cut short or put together wrongly, and none of it is
+ * taken.
+ *
+ * The manifest has the last word: a file that it calls absent is not read even
+ * when it is there, and its types are left alone.  Where it has no word, a
+ * file that is there is a whole list, and one that is not says nothing.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "provider/csvset.h"
+#include "transport/directory.h"
+
+#define MANIFEST		"manifest.csv"
+#define MAX_LISTED		20		/* files named in a detail */
+
+typedef enum FileMode
+{
+	MODE_NONE,					/* no manifest, or no word in it */
+	MODE_ABSENT,
+	MODE_BULK,
+	MODE_DELTA
+} FileMode;
+
+typedef struct ManifestEntry
+{
+	char	   *file;			/* "users.csv" */
+	FileMode	mode;
+} ManifestEntry;
+
+typedef struct CsvSet
+{
+	SisSink    *sink;
+	int			encoding;
+	SisDirectory *directory;
+	bool		is_v1p2;		/* by the manifest */
+	List	   *manifest;		/* of ManifestEntry */
+	const SisCsvLayout *layout;
+	void	   *state;			/* the layout's */
+	SisRecord  *record;
+	pg_time_t	newest;			/* time of change of what was read */
+} CsvSet;
+
+/* ----------
+ * The files
+ * ----------
+ */
+
+static const SisDirectoryFile *
+find_file(const CsvSet *set, const char *name)
+{
+	for (int i = 0; i < set->directory->nfiles; i++)
+	{
+		if (pg_strcasecmp(set->directory->files[i].name, name) == 0)
+			return &set->directory->files[i];
+	}
+	return NULL;
+}
+
+/* On some systems Users.csv and users.csv are two files; which is meant? */
+static bool
+check_names(const CsvSet *set)
+{
+	const SisDirectory *directory = set->directory;
+
+	for (int i = 0; i < directory->nfiles; i++)
+	{
+		const SisDirectoryFile *first = find_file(set,
+												  directory->files[i].name);
+
+		if (first != &directory->files[i])
+			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
+							"Take one of them out of the folder.",
+							"files \"%s\" and \"%s\" differ in nothing but case",
+							first->name, directory->files[i].name);
+	}
+	return true;
+}
+
+/* "orgs.csv", "users.csv" and so on: what there is, for a detail. */
+static char *
+list_files(const CsvSet *set)
+{
+	const SisDirectory *directory = set->directory;
+	StringInfoData buf;
+
+	if (directory->nfiles == 0)
+		return pstrdup("There is no CSV file.");
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "There are: ");
+	for (int i = 0; i < Min(directory->nfiles, MAX_LISTED); i++)
+		appendStringInfo(&buf, "%s\"%s\"", i > 0 ? ", " : "",
+						 directory->files[i].name);
+	if (directory->nfiles > MAX_LISTED)
+		appendStringInfo(&buf, " and %d more",
+						 directory->nfiles - MAX_LISTED);
+	appendStringInfoChar(&buf, '.');
+	return buf.data;
+}
+
+/*
+ * Opens one file as CSV text.  What is allocated, the descriptor included,
+ * goes with the current memory context.
+ */
+static SisCsv *
+open_csv(CsvSet *set, const SisDirectoryFile *file)
+{
+	SisFailure *failure = set->sink->failure;
+	SisFileReader *reader;
+
+	if (file->size == 0)
+	{
+		sis_fail(failure, SIS_ERR_INCOMPLETE, NULL,
+				 "A file without records still has a header.", NULL,
+				 "file \"%s\" is empty", file->name);
+		return NULL;
+	}
+	reader = sis_directory_open(set->directory, file, failure);
+	if (reader == NULL)
+		return NULL;
+	set->newest = Max(set->newest, file->mtime);
+	return sis_csv_open(sis_directory_read, reader, set->encoding);
+}
+
+/* ----------
+ * The manifest (OneRoster)
+ * ----------
+ */
+
+static FileMode
+manifest_mode(const CsvSet *set, const char *file)
+{
+	ListCell   *lc;
+
+	foreach(lc, set->manifest)
+	{
+		const ManifestEntry *entry = lfirst(lc);
+
+		if (pg_strcasecmp(entry->file, file) == 0)
+			return entry->mode;
+	}
+	return MODE_NONE;
+}
+
+static SisValue
+field_value(const SisCsvField *field)
+{
+	SisValue	value;
+
+	value.data = field->data;
+	value.len = field->len;
+	return value;
+}
+
+/* The rest of a property after that prefix; data NULL: it has another. */
+static SisValue
+after_prefix(SisValue property, const char *prefix)
+{
+	int			len = (int) strlen(prefix);
+	SisValue	rest = {NULL, 0};
+
+	if (property.len > len &&
+		pg_strncasecmp(property.data, prefix, len) == 0)
+	{
+		rest.data = property.data + len;
+		rest.len = property.len - len;
+	}
+	return rest;
+}
+
+static bool
+take_manifest_mode(CsvSet *set, const char *source, int64 line,
+				   SisValue file, SisValue value)
+{
+	ManifestEntry *entry = palloc(sizeof(ManifestEntry));
+	FileMode	before;
+
+	entry->file = psprintf("%.*s.csv", file.len, file.data);
+	if (sis_csv_is(value, "absent"))
+		entry->mode = MODE_ABSENT;
+	else if (sis_csv_is(value, "bulk"))
+		entry->mode = MODE_BULK;
+	else if (sis_csv_is(value, "delta"))
+		entry->mode = MODE_DELTA;
+	else
+		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
+						"The modes of a file are bulk, delta and absent.",
+						NULL, "file \"%s\" has an unknown mode on line %lld",
+						source, (long long) line);
+
+	before = manifest_mode(set, entry->file);
+	if (before == MODE_NONE)
+		set->manifest = lappend(set->manifest, entry);
+	else if (before != entry->mode)
+		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
+						NULL,
+						"file \"%s\" names a file twice, with another mode on line %lld",
+						source, (long long) line);
+	return true;
+}
+
+/* Takes one property; those that say nothing about files are passed over. */
+static bool
+take_manifest_row(CsvSet *set, const SisCsv *csv, const char *source)
+{
+	const SisCsvField *fields = sis_csv_fields(csv);
+	SisValue	property;
+	SisValue	value = {NULL, 0};
+	SisValue	file;
+
+	property = field_value(&fields[0]);
+	if (sis_csv_nfields(csv) > 1)
+		value = field_value(&fields[1]);
+
+	file = after_prefix(property, "file.");
+	if (file.data != NULL)
+		return take_manifest_mode(set, source, sis_csv_line(csv), file, value);
+	if (sis_csv_is(property, "oneroster.version"))
+		set->is_v1p2 = value.len >= 3 && strncmp(value.data, "1.2", 3) == 0;
+	return true;
+}
+
+/*
+ * A row that cannot be read is no matter as long as it names the system it
+ * came from; any other might be about a file.
+ */
+static bool
+take_bad_manifest_row(CsvSet *set, const SisCsv *csv, const char *source)
+{
+	if (sis_csv_nfields(csv) > 0 &&
+		after_prefix(field_value(&sis_csv_fields(csv)[0]),
+					 "source.").data != NULL)
+		return true;
+	return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL, NULL,
+					"file \"%s\" cannot be read on line %lld",
+					source, (long long) sis_csv_line(csv));
+}
+
+static bool
+read_manifest(CsvSet *set)
+{
+	const SisDirectoryFile *file = find_file(set, MANIFEST);
+	MemoryContext file_context;
+	MemoryContext old;
+	SisCsv	   *csv;
+
+	if (file == NULL)
+		return true;
+	file_context = AllocSetContextCreate(CurrentMemoryContext,
+										 "sis_sync CSV manifest",
+										 ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(file_context);
+	csv = open_csv(set, file);
+	MemoryContextSwitchTo(old);
+	if (csv == NULL)
+		return false;
+	for (;;)
+	{
+		switch (sis_csv_next(csv))
+		{
+			case SIS_CSV_ROW:
+				if (!take_manifest_row(set, csv, file->name))
+					return false;
+				break;
+			case SIS_CSV_BAD_ROW:
+				if (!take_bad_manifest_row(set, csv, file->name))
+					return false;
+				break;
+			case SIS_CSV_END:
+				MemoryContextDelete(file_context);
+				return true;
+			case SIS_CSV_FAILED:
+				return sis_csv_fail(csv, file->name, set->sink->failure);
+		}
+	}
+}
+
+/* ----------
+ * The layout
+ * ----------
+ */
+
+static bool
+set_oneroster(CsvSet *set)
+{
+	if (!read_manifest(set))
+		return false;
+	if (find_file(set, "roles.csv") != NULL &&
+		manifest_mode(set, "roles.csv") != MODE_ABSENT)
+		set->is_v1p2 = true;
+	set->layout = set->is_v1p2 ? &sis_csv_oneroster_v1p2 :
+		&sis_csv_oneroster_v1p1;
+	return true;
+}
+
+/* Takes the layout that was named, or else the one the files tell. */
+static bool
+set_layout(CsvSet *set, const char *named)
+{
+	bool		oneroster;
+	bool		clever;
+
+	if (named != NULL)
+	{
+		oneroster = pg_strcasecmp(named, "oneroster") == 0;
+		clever = pg_strcasecmp(named, "clever") == 0;
+		if (!oneroster && !clever)
+			return sis_fail(set->sink->failure, SIS_ERR_NOT_CONFIGURED, NULL,
+							"The layouts are oneroster and clever.", NULL,
+							"layout \"%s\" does not exist", named);
+	}
+	else
+	{
+		oneroster = find_file(set, "orgs.csv") != NULL ||
+			find_file(set, "users.csv") != NULL;
+		clever = find_file(set, "schools.csv") != NULL &&
+			find_file(set, "students.csv") != NULL;
+	}
+
+	if (oneroster && clever)
+		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
+						list_files(set),
+						"Name the layout in the server's option \"layout\", or take the other files out of the folder.",
+						"folder \"%s\" holds files of both layouts, OneRoster and Clever",
+						set->directory->path);
+	if (!oneroster && !clever)
+		return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
+						list_files(set),
+						"OneRoster has \"orgs.csv\" and \"users.csv\", Clever has \"schools.csv\" and \"students.csv\": check the server's option \"path\", or name the layout in its option \"layout\".",
+						"folder \"%s\" holds no set of CSV files",
+						set->directory->path);
+	if (oneroster)
+		return set_oneroster(set);
+	set->layout = &sis_csv_clever;
+	return true;
+}
+
+/* ----------
+ * Is the set whole?
+ * ----------
+ */
+
+static bool
+is_wanted(const CsvSet *set, const SisCsvFile *file)
+{
+	return !file->demographics || set->sink->include_demographics;
+}
+
+static void
+append_file(StringInfo buf, const char *name)
+{
+	appendStringInfo(buf, "%s\"%s\"", buf->len > 0 ? ", " : "", name);
+}
+
+/* Each file that the manifest sends must be there, read by us or not. */
+static bool
+check_promised(const CsvSet *set)
+{
+	StringInfoData missing;
+	ListCell   *lc;
+
+	initStringInfo(&missing);
+	foreach(lc, set->manifest)
+	{
+		const ManifestEntry *entry = lfirst(lc);
+
+		if (entry->mode != MODE_ABSENT && find_file(set, entry->file) == NULL)
+			append_file(&missing, entry->file);
+	}
+	if (missing.len == 0)
+		return true;
+	return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
+					list_files(set),
+					"The upload may have been cut short: run the sync again when the set is whole.",
+					"files are missing that the manifest names: %s",
+					missing.data);
+}
+
+static bool
+check_required_files(const CsvSet *set)
+{
+	StringInfoData missing;
+
+	initStringInfo(&missing);
+	for (int i = 0; i < set->layout->nfiles; i++)
+	{
+		const SisCsvFile *file = &set->layout->files[i];
+
+		if (!file->required)
+			continue;
+		if (manifest_mode(set, file->name) == MODE_ABSENT)
+			return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
+							NULL, NULL,
+							"the manifest says that \"%s\" is absent, and no roster is whole without it",
+							file->name);
+		if (find_file(set, file->name) == NULL)
+			append_file(&missing, file->name);
+	}
+	if (missing.len == 0)
+		return true;
+	return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
+					list_files(set),
+					"If these are files of another layout, name it in the server's option \"layout\".",
+					"folder \"%s\" lacks files of the layout %s: %s",
+					set->directory->path, set->layout->name, missing.data);
+}
+
+static bool
+check_modes(const CsvSet *set)
+{
+	for (int i = 0; i < set->layout->nfiles; i++)
+	{
+		const SisCsvFile *file = &set->layout->files[i];
+
+		if (is_wanted(set, file) &&
+			manifest_mode(set, file->name) == MODE_DELTA)
+			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
+							psprintf("The manifest says that \"%s\" holds changes only.",
+									 file->name),
+							"Have the source export whole files (bulk).",
+							"delta packages are not supported by this version");
+	}
+	return true;
+}
+
+/* ----------
+ * Reading it
+ * ----------
+ */
+
+/* A type whose only file is said to be absent is left alone. */
+static void
+set_absent(CsvSet *set, const SisCsvFile *file)
+{
+	for (int k = 0; k < file->ntypes; k++)
+	{
+		SisOffer   *offer = &set->sink->offer[file->types[k]];
+
+		if (file->part == SIS_PART_BASE && *offer == SIS_OFFER_MISSING)
+			*offer = SIS_OFFER_ABSENT;
+	}
+}
+
+/*
+ * Reads one file in a memory context of its own, so that no more than one is
+ * open.  After a failure the context stays: its text is in there.
+ */
+static bool
+read_file(CsvSet *set, const SisCsvFile *file,
+		  const SisDirectoryFile *directory_file)
+{
+	MemoryContext file_context = AllocSetContextCreate(CurrentMemoryContext,
+													   "sis_sync CSV file",
+													   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(file_context);
+	SisCsvTable *table = palloc0(sizeof(SisCsvTable));
+	bool		success;
+
+	table->file = file;
+	table->source = directory_file->name;
+	table->sink = set->sink;
+	table->state = set->state;
+	table->record = set->record;
+	table->encoding = set->encoding;
+	table->loose_headers = set->layout->loose_headers;
+	table->csv = open_csv(set, directory_file);
+	success = table->csv != NULL && sis_csv_table_read(table);
+
+	MemoryContextSwitchTo(old);
+	if (success)
+		MemoryContextDelete(file_context);
+	return success;
+}
+
+static bool
+read_files(CsvSet *set)
+{
+	const SisCsvLayout *layout = set->layout;
+
+	set->record = sis_record_create();
+	if (layout->start != NULL)
+		set->state = layout->start(set->sink);
+	for (int i = 0; i < layout->nfiles; i++)
+	{
+		const SisCsvFile *file = &layout->files[i];
+		const SisDirectoryFile *directory_file = find_file(set, file->name);
+
+		if (!is_wanted(set, file))
+			continue;
+		if (manifest_mode(set, file->name) == MODE_ABSENT)
+			set_absent(set, file);
+		else if (directory_file != NULL &&
+				 !read_file(set, file, directory_file))
+			return false;
+	}
+	if (layout->finish != NULL)
+		layout->finish(set->state, set->sink);
+	return true;
+}
+
+bool
+sis_csvset_read(const SisSource *source, SisSink *sink)
+{
+	CsvSet		set = {0};
+	const char *path = sis_source_option(source, "path");
+	const char *encoding = sis_source_option(source, "encoding");
+
+	set.sink = sink;
+	set.encoding = encoding != NULL ? pg_char_to_encoding(encoding) : PG_UTF8;
+	if (path == NULL)
+		return sis_fail(sink->failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
+						"Name the folder that holds the CSV files: ALTER SERVER ... OPTIONS (ADD path '...').",
+						"server \"%s\" has no option \"path\"",
+						source->server);
+	if (set.encoding != PG_UTF8 && set.encoding != PG_WIN1252)
+		return sis_fail(sink->failure, SIS_ERR_NOT_CONFIGURED, NULL,
+						"The encodings are UTF8 and WIN1252.", NULL,
+						"encoding \"%s\" is not supported", encoding);
+
+	set.directory = sis_directory_list(path, sink->failure);
+	if (set.directory == NULL ||
+		!check_names(&set) ||
+		!set_layout(&set, sis_source_option(source, "layout")) ||
+		!check_promised(&set) ||
+		!check_required_files(&set) ||
+		!check_modes(&set))
+		return false;
+
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sink->offer[type] = SIS_OFFER_MISSING;
+	sink->district_id = NULL;
+	if (!read_files(&set))
+		return false;
+	sink->as_of = time_t_to_timestamptz(set.newest);
+	return true;
+}

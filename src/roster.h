@@ -1,0 +1,25 @@
+/*
+ * roster.h
+ *		The application's roster tables: making them, and opening them for a run.
+ */
+#ifndef SIS_ROSTER_H
+#define SIS_ROSTER_H
+
+#include "base/record.h"
+#include "storage/lockdefs.h"
+
+typedef struct SisRoster
+{
+	char	   *schema;			/* as in sync.target_schema */
+	char	   *tables[SIS_N_RECORD_TYPES]; /* qualified and quoted */
+} SisRoster;
+
+/*
+ * Locks the nine tables until the end of the transaction, checks that they
+ * have the columns this version needs, and that the current user may SELECT,
+ * INSERT and UPDATE them without row security hiding rows.
+ * Errors: SI009 for the layout, 42501 for the rights.
+ */
+extern SisRoster *sis_roster_open(const char *schema, LOCKMODE mode);
+
+#endif

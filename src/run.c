@@ -1,0 +1,561 @@
+/*
+ * run.c
+ *		The phases of a run: lock, order, transactions, run log.
+ *
+ * How it works: one set of phases serves both ways to run.  The step
+ * functions do a phase each in the caller's transaction, and any error aborts
+ * it.  CALL sis_sync.run() does all of them and commits in between:
+ *
+ *	transaction 1	settings and rights; the run is logged, a slot taken
+ *	transaction 2	the source is read into the staging tables
+ *	transaction 3	verify, apply and archive in one commit (rule 6)
+ *
+ * Work that may fail stands in an internal subtransaction, so that the
+ * transaction around it can still write the run log; then the error goes on
+ * to the caller.  Deltas are made outside it: their files must outlive it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "base/compat.h"
+#include "delta.h"
+#include "guard.h"
+#include "merge.h"
+#include "miscadmin.h"
+#include "run.h"
+#include "runlog.h"
+#include "scope.h"
+#include "slot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+/* How often the last phase is done again when others were in its way. */
+#define MAX_ATTEMPTS	3
+
+void
+sis_run_note(SisRun *run, const char *fmt,...)
+{
+	if (run->note.len > 0)
+		appendStringInfoChar(&run->note, ' ');
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&run->note, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&run->note, needed);
+	}
+}
+
+/* ----------
+ * Phase 1: who, what and where
+ * ----------
+ */
+
+static void
+lock_sync(const SisSync *sync, bool session)
+{
+	if (!sis_sync_lock(sync->id, session))
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_IN_PROGRESS),
+				 errmsg("a run of sync \"%s\" is in progress", sync->name),
+				 errhint("See SELECT * FROM sis_sync.run WHERE sync = %s ORDER BY id DESC LIMIT 1.",
+						 quote_literal_cstr(sync->name))));
+}
+
+/* Everything that can be known to be wrong before the source is asked. */
+static SisRun *
+begin_run(const char *name, bool dry_run, bool session)
+{
+	SisRun	   *run = palloc0(sizeof(SisRun));
+
+	run->sync = sis_sync_load(name);
+	run->dry_run = dry_run;
+	initStringInfo(&run->note);
+	lock_sync(run->sync, session);
+	run->id = sis_runlog_start(run->sync, dry_run);
+	return run;
+}
+
+static const SisProvider *
+find_provider(const SisSource *source)
+{
+	const SisProvider *provider = sis_provider_for(source->wrapper);
+
+	if (provider == NULL)
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
+				 errmsg("sources of the foreign-data wrapper \"%s\" cannot be read yet",
+						source->wrapper),
+				 errdetail("This version of sis_sync reads sis_directory.")));
+	return provider;
+}
+
+/* ----------
+ * Phase 2: the source into the staging tables
+ * ----------
+ */
+
+static void
+take_counts(SisRun *run, SisStage *stage)
+{
+	SisSink    *sink = sis_stage_sink(stage);
+
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		const SisStaged *staged = sis_stage_counts(stage, (SisRecordType) type);
+		SisCounts  *counts = &run->counts[type];
+
+		counts->offer = sink->offer[type];
+		counts->rows_read = staged->rows_read;
+		counts->received = staged->received;
+		counts->rejected = staged->rejected;
+		counts->unreadable = staged->unreadable;
+		counts->staged_rows = staged->staged_rows;
+	}
+	run->source_as_of = sink->as_of;
+	run->district_id = sink->district_id ? pstrdup(sink->district_id) : NULL;
+}
+
+/*
+ * Reads the source.  A failure of the source is in *failure afterwards, and
+ * what came before it is staged and counted all the same.
+ */
+static void
+stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext cxt = AllocSetContextCreate(old, "sis_sync stage",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext read_cxt;
+	SisStage   *stage;
+	bool		done;
+
+	run->options_hash = (int64) source->options_hash;
+	run->roster = sis_roster_open(run->sync->target_schema, AccessShareLock);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(cxt);
+	stage = sis_stage_open(run->id, run->slot, run->sync, failure);
+	read_cxt = AllocSetContextCreate(cxt, "sis_sync provider",
+									 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(read_cxt);
+	done = find_provider(source)->read(source, sis_stage_sink(stage));
+	MemoryContextSwitchTo(cxt);
+	sis_stage_close(stage, run->roster, done);
+	MemoryContextSwitchTo(old);
+	take_counts(run, stage);
+	if (failure->code != SIS_OK)
+	{
+		failure->message = pstrdup(failure->message);
+		failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
+		failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
+	}
+	PopActiveSnapshot();
+	MemoryContextDelete(cxt);
+	sis_runlog_staged(run);
+}
+
+/* ----------
+ * Phase 3: verify, apply, archive
+ * ----------
+ */
+
+/* All checks but the threshold, and the delta they rest on. */
+static void
+compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
+{
+	int64		active[SIS_N_RECORD_TYPES];
+
+	sis_guard_staged(run, active);
+	sis_guard_offers(run);
+	sis_guard_district(run);
+	sis_guard_age(run);
+	sis_guard_schools(run);
+	*scope = sis_scope_open(run);
+	sis_merge_compute(run, delta, active, first);
+	sis_guard_rejects(run);
+	sis_guard_empty(run, active);
+}
+
+static void
+finish_scope(SisDelta *delta, SisScope *scope)
+{
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sis_delta_unregister(delta, (SisRecordType) type);
+	sis_scope_close(scope);
+}
+
+/* What the next run compares with, once this one is applied. */
+static void
+remember_state(const SisRun *run)
+{
+	SisParams	params = {0};
+
+	sis_param_text(&params, run->sync->name);
+	sis_param_int8(&params, run->id);
+	sis_exec_as_owner("INSERT INTO sis_sync.sync_state AS s (sync, district_id, source_as_of, options_hash) "
+					  "SELECT $1, r.district_id, r.source_as_of, r.options_hash FROM sis_sync.run r WHERE r.id = $2 "
+					  "ON CONFLICT (sync) DO UPDATE SET district_id = coalesce(excluded.district_id, s.district_id), "
+					  "source_as_of = excluded.source_as_of, options_hash = excluded.options_hash",
+					  &params, SPI_OK_INSERT);
+}
+
+/*
+ * People out of scope leave staging when the run ends: nobody agreed that
+ * they be kept (rule 9).
+ */
+static void
+forget_out_of_scope(SisRun *run)
+{
+	static const SisRecordType persons[] = {
+		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
+	};
+	SisParams	params;
+
+	if (run->nschools < 0)
+		return;
+	sis_scope_params(run, &params);
+	for (int i = 0; i < (int) lengthof(persons); i++)
+	{
+		SisRecordType type = persons[i];
+
+		sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE d.run_id = $1 AND d.source_id NOT IN "
+								   "(SELECT x.source_id FROM (%s) x WHERE x.stand <> 'o') ",
+								   sis_stage_leaf(type, run->slot),
+								   sis_scope_staged_sql(run, type)),
+						  &params, SPI_OK_DELETE);
+	}
+}
+
+/* The last phase of CALL run(): everything becomes visible in one commit. */
+static SisFailure *
+merge_all(SisRun *run, SisDelta *delta)
+{
+	SisScope   *scope;
+	SisFailure *failure;
+
+	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
+	compute_and_check(run, delta, &scope, true);
+	failure = sis_guard_threshold(run, delta);
+	if (!run->dry_run)
+	{
+		sis_merge_apply(run, delta);
+		if (failure == NULL)
+			sis_merge_archive(run, delta);
+		remember_state(run);
+	}
+	forget_out_of_scope(run);
+	finish_scope(delta, scope);
+	sis_runlog_counts(run);
+	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
+	return failure;
+}
+
+/* ----------
+ * Steps in the caller's transaction
+ * ----------
+ */
+
+int64
+sis_run_stage(const char *sync)
+{
+	SisRun	   *run = begin_run(sync, false, false);
+	SisSource  *source = sis_source_load(run->sync->server);
+	SisFailure	failure = {SIS_OK};
+
+	(void) find_provider(source);
+	run->slot = sis_slot_take(run->id, run->sync->name, false);
+	stage_source(run, source, &failure);
+	if (failure.code != SIS_OK)
+		sis_throw(&failure);
+	return run->id;
+}
+
+/* Opens a run for one of the later steps. */
+static SisRun *
+open_step(int64 run_id, const char *phase, LOCKMODE mode)
+{
+	SisRun	   *run = sis_runlog_load(run_id, phase);
+
+	(void) sis_source_load(run->sync->server);	/* USAGE, as for staging */
+	lock_sync(run->sync, false);
+	run->roster = sis_roster_open(run->sync->target_schema, mode);
+	return run;
+}
+
+void
+sis_run_verify(int64 run_id)
+{
+	SisRun	   *run = open_step(run_id, "staged", AccessShareLock);
+	SisDelta   *delta = sis_delta_create();
+	SisScope   *scope;
+
+	compute_and_check(run, delta, &scope, true);
+	(void) sis_guard_threshold(run, delta); /* a trip is archive()'s to raise */
+	finish_scope(delta, scope);
+	sis_delta_destroy(delta);
+	sis_runlog_counts(run);
+	sis_runlog_phase(run->id, "verified");
+}
+
+void
+sis_run_apply(int64 run_id)
+{
+	SisRun	   *run = open_step(run_id, "verified", RowExclusiveLock);
+	SisDelta   *delta = sis_delta_create();
+	SisScope   *scope;
+
+	compute_and_check(run, delta, &scope, false);
+	sis_merge_apply(run, delta);
+	remember_state(run);
+	finish_scope(delta, scope);
+	sis_delta_destroy(delta);
+	sis_runlog_counts(run);
+	sis_runlog_phase(run->id, "applied");
+}
+
+void
+sis_run_archive(int64 run_id)
+{
+	SisRun	   *run = open_step(run_id, "applied", RowExclusiveLock);
+	SisCounts	applied[SIS_N_RECORD_TYPES];
+	SisDelta   *delta = sis_delta_create();
+	SisScope   *scope;
+	SisFailure *failure;
+
+	memcpy(applied, run->counts, sizeof(applied));
+	compute_and_check(run, delta, &scope, false);
+	failure = sis_guard_threshold(run, delta);
+	if (failure != NULL)
+		sis_throw(failure);
+	sis_merge_archive(run, delta);
+	forget_out_of_scope(run);
+	finish_scope(delta, scope);
+	sis_delta_destroy(delta);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		/* what apply() counted stands; only archiving is new */
+		applied[type].archived = run->counts[type].archived;
+		applied[type].to_archive = run->counts[type].to_archive;
+		applied[type].in_force = run->counts[type].in_force;
+		applied[type].allowed = run->counts[type].allowed;
+	}
+	memcpy(run->counts, applied, sizeof(applied));
+	sis_runlog_counts(run);
+	sis_runlog_succeeded(run);
+}
+
+int64
+sis_run_all(const char *sync)
+{
+	int64		run_id = sis_run_stage(sync);
+
+	sis_run_verify(run_id);
+	sis_run_apply(run_id);
+	sis_run_archive(run_id);
+	return run_id;
+}
+
+/* ----------
+ * CALL run(): phases with commits
+ * ----------
+ */
+
+typedef struct Phase
+{
+	SisRun	   *run;
+	const char *name;
+	bool		dry_run;
+	SisSource  *source;
+	SisDelta   *delta;
+	SisFailure *failure;		/* the verdict, not thrown yet */
+} Phase;
+
+/* Starts the next transaction as the run needs it, whatever the session has. */
+static void
+commit(void)
+{
+	SPI_commit();
+	(void) set_config_option("transaction_isolation", "read committed",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	(void) set_config_option("transaction_read_only", "off",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+}
+
+/*
+ * Does work in an internal subtransaction.  NULL when it went well, else the
+ * error, with the transaction around it still usable.
+ */
+static ErrorData *
+attempt(void (*work) (Phase *), Phase *phase)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		/* a connection of its own: an error forgets its named relations */
+		sis_connect(0);
+		MemoryContextSwitchTo(cxt);
+		work(phase);
+		SPI_finish();
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+static void
+prepare_phase(Phase *phase)
+{
+	SisRun	   *run = phase->run;
+
+	phase->source = sis_source_load(run->sync->server);
+	(void) find_provider(phase->source);
+	(void) sis_roster_open(run->sync->target_schema, AccessShareLock);
+	run->slot = sis_slot_take(run->id, run->sync->name, true);
+}
+
+static void
+stage_phase(Phase *phase)
+{
+	stage_source(phase->run, phase->source, phase->failure);
+}
+
+static void
+merge_phase(Phase *phase)
+{
+	phase->failure = merge_all(phase->run, phase->delta);
+}
+
+static bool
+worth_another_attempt(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+static ErrorData *
+attempt_merge(Phase *phase)
+{
+	SisCounts	before[SIS_N_RECORD_TYPES];
+
+	memcpy(before, phase->run->counts, sizeof(before));
+	for (int i = 1;; i++)
+	{
+		ErrorData  *error = attempt(merge_phase, phase);
+
+		if (error == NULL || i == MAX_ATTEMPTS ||
+			!worth_another_attempt(error))
+			return error;
+		memcpy(phase->run->counts, before, sizeof(before));
+		resetStringInfo(&phase->run->note);
+		sis_delta_clear(phase->delta);
+		/* a new transaction, so that it sees what the others have done */
+		sis_delta_destroy(phase->delta);
+		commit();
+		phase->delta = sis_delta_create();
+	}
+}
+
+/* Writes the failure to the log, commits it and raises it. */
+static void
+end_with_error(SisRun *run, ErrorData *error)
+{
+	ErrorData	logged = *error;
+
+	/* what PostgreSQL says in detail may show a row's values */
+	if (sis_error_reason(error->sqlerrcode) == NULL)
+		logged.detail = NULL;
+	sis_runlog_failed(run->id, &logged);
+	commit();
+	ReThrowError(error);
+}
+
+static void
+end_with_failure(SisRun *run, const SisFailure *failure)
+{
+	ErrorData	error = {0};
+
+	error.sqlerrcode = sis_error_sqlstate(failure->code);
+	error.message = (char *) failure->message;
+	error.detail = (char *) failure->detail;
+	error.hint = (char *) failure->hint;
+	sis_runlog_failed(run->id, &error);
+	commit();
+	sis_throw(failure);
+}
+
+static void
+run_phases(Phase *phase)
+{
+	SisFailure	failure = {SIS_OK};
+	SisRun	   *run;
+	ErrorData  *error;
+
+	commit();
+	phase->run = run = begin_run(phase->name, phase->dry_run, true);
+	commit();
+
+	error = attempt(prepare_phase, phase);
+	if (error != NULL)
+		end_with_error(run, error);
+	commit();
+
+	phase->failure = &failure;
+	error = attempt(stage_phase, phase);
+	if (error != NULL)
+		end_with_error(run, error);
+	if (failure.code != SIS_OK)
+		end_with_failure(run, &failure);
+	commit();
+
+	phase->delta = sis_delta_create();
+	error = attempt_merge(phase);
+	sis_delta_destroy(phase->delta);
+	if (error != NULL)
+		end_with_error(run, error);
+	if (phase->failure != NULL)
+		end_with_failure(run, phase->failure);
+	sis_runlog_succeeded(run);
+	commit();
+}
+
+void
+sis_run_committing(const char *sync, bool dry_run)
+{
+	Phase		phase = {0};
+
+	phase.name = sync;
+	phase.dry_run = dry_run;
+	PG_TRY();
+	{
+		run_phases(&phase);
+	}
+	PG_FINALLY();
+	{
+		sis_locks_release();
+	}
+	PG_END_TRY();
+}

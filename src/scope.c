@@ -1,0 +1,374 @@
+/*
+ * scope.c
+ *		What is in scope tonight, and which ends of links are there (rule 2).
+ *
+ * How it works: links and scope depend on each other (a student may be in
+ * scope by an enrollment, an enrollment is by its section), so a few small
+ * relations of IDs are computed in this order, each from those before it, and
+ * joined by the statements of merge.c and guard.c:
+ *
+ *	stored_section			stored sections: bit 1 frozen, bit 2 ended
+ *	resolved_section		every section known: is it there tonight?
+ *	scope_person			persons by an enrollment in such a section
+ *	stored_scope_person		the same among stored enrollments
+ *	resolved_student, resolved_person
+ *	frozen_student			stored students none of whose schools is set up
+ *	scope_contact
+ *	stored_contact			stored contacts: 1 when a student is not frozen
+ *	resolved_contact
+ *
+ * With all schools in scope, those about scope stay empty and are not joined.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "delta.h"
+#include "miscadmin.h"
+#include "scope.h"
+#include "slot.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+
+#define MAX_SCOPE_RELATIONS 10
+
+struct SisScope
+{
+	SisParams	params;
+	int			n;
+	TupleDesc	desc;			/* source_id, state */
+	SisRelation relations[MAX_SCOPE_RELATIONS];
+};
+
+static bool
+all_schools(const SisRun *run)
+{
+	return run->nschools < 0;
+}
+
+void
+sis_scope_params(const SisRun *run, SisParams *params)
+{
+	memset(params, 0, sizeof(SisParams));
+	sis_param_int8(params, run->id);
+	sis_param_int8(params, run->sync->id);
+	sis_param_text_array(params, run->schools, Max(run->nschools, 0));
+	sis_param(params, DATEOID,
+			  DirectFunctionCall1(date_in, CStringGetDatum(run->sync->today)),
+			  false);
+	sis_param_text(params, run->sync->name);
+}
+
+static void
+append_columns(StringInfo sql, SisRecordType type, const char *alias)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+		appendStringInfo(sql, ", %s.%s", alias, desc->columns[i].name);
+}
+
+/* ----------
+ * Staged rows
+ * ----------
+ */
+
+/* A boolean over alias s: is an active staged row in scope? */
+static const char *
+in_scope_sql(const SisRun *run, SisRecordType type)
+{
+	if (all_schools(run))
+		return "true";
+	switch (type)
+	{
+		case SIS_SCHOOL:
+			return "s.source_id = ANY ($3)";
+		case SIS_SECTION:
+			return "s.school_source_id = ANY ($3)";
+		case SIS_STUDENT:
+		case SIS_STAFF:
+			return "(s.school_source_id = ANY ($3) OR s.school_source_ids::text[] && $3 "
+				"OR sp.source_id IS NOT NULL)";
+		case SIS_CONTACT:
+			return "sc.source_id IS NOT NULL";
+		case SIS_TERM:
+		case SIS_COURSE:
+		case SIS_STUDENT_CONTACT:
+		case SIS_ENROLLMENT:
+			break;
+	}
+	return "true";
+}
+
+static const char *
+staged_joins(const SisRun *run, SisRecordType type)
+{
+	switch (type)
+	{
+		case SIS_STUDENT:
+		case SIS_STAFF:
+			return all_schools(run) ? "" :
+				" LEFT JOIN scope_person sp ON sp.source_id = s.source_id";
+		case SIS_CONTACT:
+			return all_schools(run) ? "" :
+				" LEFT JOIN scope_contact sc ON sc.source_id = s.source_id";
+		case SIS_STUDENT_CONTACT:
+			return " LEFT JOIN resolved_student e1 ON e1.source_id = s.student_source_id"
+				" LEFT JOIN resolved_contact e2 ON e2.source_id = s.contact_source_id";
+		case SIS_ENROLLMENT:
+			return " LEFT JOIN resolved_section e1 ON e1.source_id = s.section_source_id"
+				" LEFT JOIN resolved_person e2 ON e2.source_id = s.person_source_id";
+		default:
+			return "";
+	}
+}
+
+char *
+sis_scope_staged_sql(const SisRun *run, SisRecordType type)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT s.source_id, s.fingerprint, s.keep, s.source, s.line, "
+						   "(CASE s.status WHEN 'rejected' THEN 'r' WHEN 'deleted' THEN 'd' ELSE ");
+	if (sis_record_desc(type)->is_link)
+		appendStringInfo(&sql,
+						 "CASE WHEN e1.state = %d AND e2.state = %d THEN 'a' "
+						 "WHEN e1.state = %d OR e2.state = %d THEN 'o' "
+						 "WHEN e1.state IS NULL OR e2.state IS NULL THEN 'n' ELSE 'l' END",
+						 SIS_END_THERE, SIS_END_THERE, SIS_END_OUT, SIS_END_OUT);
+	else
+		appendStringInfo(&sql, "CASE WHEN %s THEN 'a' ELSE 'o' END",
+						 in_scope_sql(run, type));
+	appendStringInfoString(&sql, " END)::\"char\" AS stand");
+	append_columns(&sql, type, "s");
+
+	/* the application's school comes from sync_school, not from the source */
+	if (type == SIS_SCHOOL)
+		appendStringInfoString(&sql, ", (SELECT min(c.app_school) FROM sis_sync.sync_school c "
+							   "WHERE c.sync = $5 AND btrim(c.school_id) IN (btrim(s.sis_id), s.source_id)) AS app_school");
+	appendStringInfo(&sql, " FROM %s s%s WHERE s.run_id = $1 AND s.source_id IS NOT NULL "
+					 "AND s.status IN ('active', 'deleted', 'rejected')",
+					 sis_stage_leaf(type, run->slot), staged_joins(run, type));
+	return sql.data;
+}
+
+/* ----------
+ * Stored rows
+ * ----------
+ */
+
+/* A boolean over alias t: is none of its schools set up any more? */
+static const char *
+frozen_sql(const SisRun *run, SisRecordType type)
+{
+	if (all_schools(run))
+		return "false";
+	switch (type)
+	{
+		case SIS_SCHOOL:
+			return "(t.source_id = ANY ($3)) IS NOT TRUE";
+		case SIS_SECTION:
+			return "coalesce(x.state & 1 <> 0, false)";
+		case SIS_STUDENT:
+		case SIS_STAFF:
+			return "(t.school_source_id = ANY ($3) OR t.school_source_ids && $3 "
+				"OR sp.source_id IS NOT NULL) IS NOT TRUE";
+		case SIS_CONTACT:
+			return "coalesce(sc.state = 0, false)";
+		case SIS_STUDENT_CONTACT:
+			return "(fs.source_id IS NOT NULL)";
+		case SIS_ENROLLMENT:
+			return "coalesce(x.state & 1 <> 0, false)";
+		case SIS_TERM:
+		case SIS_COURSE:
+			break;
+	}
+	return "false";
+}
+
+static const char *
+stored_joins(const SisRun *run, SisRecordType type)
+{
+	if (type == SIS_SECTION)
+		return " LEFT JOIN stored_section x ON x.source_id = t.source_id";
+	if (type == SIS_ENROLLMENT)
+		return " LEFT JOIN stored_section x ON x.source_id = t.section_source_id";
+	if (all_schools(run))
+		return "";
+	switch (type)
+	{
+		case SIS_STUDENT:
+		case SIS_STAFF:
+			return " LEFT JOIN stored_scope_person sp ON sp.source_id = t.source_id";
+		case SIS_CONTACT:
+			return " LEFT JOIN stored_contact sc ON sc.source_id = t.source_id";
+		case SIS_STUDENT_CONTACT:
+			return " LEFT JOIN frozen_student fs ON fs.source_id = t.student_source_id";
+		default:
+			return "";
+	}
+}
+
+static const char *
+ended_sql(SisRecordType type)
+{
+	if (type == SIS_SECTION)
+		return "coalesce(x.state & 2 <> 0, false)";
+	if (type == SIS_ENROLLMENT)
+		return "CASE WHEN t.end_date IS NOT NULL THEN t.end_date < $4 "
+			"ELSE coalesce(x.state & 2 <> 0, false) END";
+	return "false";
+}
+
+char *
+sis_scope_stored_sql(const SisRun *run, SisRecordType type)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT t.source_id, t.fingerprint, t.fingerprint_version, t.sis_managed, "
+					 "t.archived_at, t.archived_reason, t.archived_run, %s AS frozen, %s AS ended, "
+					 "(t.created_run = $1 OR t.restored_run = $1) IS TRUE AS is_new",
+					 frozen_sql(run, type), ended_sql(type));
+	append_columns(&sql, type, "t");
+	if (type == SIS_SCHOOL)
+		appendStringInfoString(&sql, ", t.app_school");
+	appendStringInfo(&sql, " FROM %s t%s WHERE t.sync_id = $2",
+					 run->roster->tables[type], stored_joins(run, type));
+	return sql.data;
+}
+
+/* ----------
+ * The relations of IDs
+ * ----------
+ */
+
+static void
+add_relation(SisScope *scope, const char *name, const char *sql)
+{
+	Assert(scope->n < MAX_SCOPE_RELATIONS);
+	scope->relations[scope->n++] = sis_relation_open(name, scope->desc, sql,
+													 &scope->params);
+}
+
+/*
+ * state of every ID of a type that is staged or stored.  What the type keeps
+ * tonight (because it is not offered, or archives nothing) is there.
+ */
+static char *
+resolved_sql(const SisRun *run, SisRecordType type)
+{
+	bool		keeps = run->counts[type].offer != SIS_OFFER_FULL ||
+		run->counts[type].unreadable > 0;
+	bool		restores = run->sync->restore_returning || type != SIS_SECTION;
+
+	return psprintf("SELECT coalesce(s.source_id, t.source_id) AS source_id, CASE "
+					"WHEN t.live AND NOT t.sis_managed THEN %d "
+					"WHEN s.stand = 'a' AND (%s) THEN %d "
+					"WHEN s.stand = 'r' AND t.live THEN %d "
+					"WHEN t.live AND %s THEN %d "
+					"WHEN s.source_id IS NOT NULL THEN %d ELSE %d END AS state "
+					"FROM (%s) s FULL JOIN (SELECT source_id, sis_managed, archived_at IS NULL AS live "
+					"FROM %s WHERE sync_id = $2) t ON t.source_id = s.source_id",
+					SIS_END_THERE,
+					restores ? "true" : "t.live IS NOT FALSE", SIS_END_THERE,
+					SIS_END_THERE,
+					keeps ? "true" : "false", SIS_END_THERE,
+					SIS_END_OUT, SIS_END_LEAVING,
+					sis_scope_staged_sql(run, type),
+					run->roster->tables[type]);
+}
+
+static void
+add_sections(SisScope *scope, const SisRun *run)
+{
+	/*
+	 * A section has ended when all its terms are known and have; a term
+	 * without an end, or one that is not stored, may still go on.
+	 */
+	add_relation(scope, "stored_section",
+				 psprintf("SELECT t.source_id, "
+						  "CASE WHEN %s THEN 1 ELSE 0 END + CASE WHEN e.ended THEN 2 ELSE 0 END "
+						  "FROM %s t LEFT JOIN (SELECT u.source_id, bool_and(m.end_date IS NOT NULL AND m.end_date < $4) AS ended "
+						  "FROM (SELECT source_id, unnest(term_source_ids) AS term FROM %s WHERE sync_id = $2) u "
+						  "LEFT JOIN (SELECT source_id, end_date FROM %s WHERE sync_id = $2) m ON m.source_id = u.term "
+						  "GROUP BY u.source_id) e ON e.source_id = t.source_id WHERE t.sync_id = $2",
+						  all_schools(run) ? "false" :
+						  "(t.school_source_id = ANY ($3)) IS NOT TRUE",
+						  run->roster->tables[SIS_SECTION],
+						  run->roster->tables[SIS_SECTION],
+						  run->roster->tables[SIS_TERM]));
+	add_relation(scope, "resolved_section", resolved_sql(run, SIS_SECTION));
+}
+
+static void
+add_persons(SisScope *scope, const SisRun *run)
+{
+	if (!all_schools(run))
+	{
+		add_relation(scope, "scope_person",
+					 psprintf("SELECT DISTINCT s.person_source_id, 0 FROM %s s JOIN resolved_section x "
+							  "ON x.source_id = s.section_source_id AND x.state = %d "
+							  "WHERE s.run_id = $1 AND s.status = 'active'",
+							  sis_stage_leaf(SIS_ENROLLMENT, run->slot),
+							  SIS_END_THERE));
+		add_relation(scope, "stored_scope_person",
+					 psprintf("SELECT DISTINCT t.person_source_id, 0 FROM %s t JOIN stored_section x "
+							  "ON x.source_id = t.section_source_id AND x.state & 1 = 0 "
+							  "WHERE t.sync_id = $2 AND t.archived_at IS NULL",
+							  run->roster->tables[SIS_ENROLLMENT]));
+	}
+	add_relation(scope, "resolved_student", resolved_sql(run, SIS_STUDENT));
+	add_relation(scope, "resolved_person",
+				 psprintf("SELECT p.source_id, max(p.state) FROM (SELECT source_id, state FROM resolved_student "
+						  "UNION ALL %s) p GROUP BY p.source_id",
+						  resolved_sql(run, SIS_STAFF)));
+}
+
+static void
+add_contacts(SisScope *scope, const SisRun *run)
+{
+	if (!all_schools(run))
+	{
+		add_relation(scope, "frozen_student",
+					 psprintf("SELECT t.source_id, 0 FROM (%s) t WHERE t.frozen",
+							  sis_scope_stored_sql(run, SIS_STUDENT)));
+		add_relation(scope, "scope_contact",
+					 psprintf("SELECT DISTINCT s.contact_source_id, 0 FROM %s s JOIN resolved_student x "
+							  "ON x.source_id = s.student_source_id AND x.state = %d "
+							  "WHERE s.run_id = $1 AND s.status = 'active'",
+							  sis_stage_leaf(SIS_STUDENT_CONTACT, run->slot),
+							  SIS_END_THERE));
+		add_relation(scope, "stored_contact",
+					 psprintf("SELECT t.contact_source_id, max(CASE WHEN f.source_id IS NULL THEN 1 ELSE 0 END) "
+							  "FROM %s t LEFT JOIN frozen_student f ON f.source_id = t.student_source_id "
+							  "WHERE t.sync_id = $2 AND t.archived_at IS NULL GROUP BY t.contact_source_id",
+							  run->roster->tables[SIS_STUDENT_CONTACT]));
+	}
+	add_relation(scope, "resolved_contact", resolved_sql(run, SIS_CONTACT));
+}
+
+SisScope *
+sis_scope_open(const SisRun *run)
+{
+	SisScope   *scope = palloc0(sizeof(SisScope));
+
+	sis_scope_params(run, &scope->params);
+	scope->desc = CreateTemplateTupleDesc(2);
+	TupleDescInitEntry(scope->desc, 1, "source_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(scope->desc, 1, C_COLLATION_OID);
+	TupleDescInitEntry(scope->desc, 2, "state", INT4OID, -1, 0);
+	add_sections(scope, run);
+	add_persons(scope, run);
+	add_contacts(scope, run);
+	return scope;
+}
+
+void
+sis_scope_close(SisScope *scope)
+{
+	for (int i = 0; i < scope->n; i++)
+		sis_relation_close(&scope->relations[i]);
+	pfree(scope);
+}

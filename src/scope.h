@@ -1,0 +1,53 @@
+/*
+ * scope.h
+ *		What is in scope tonight, and which ends of links are there (rule 2).
+ */
+#ifndef SIS_SCOPE_H
+#define SIS_SCOPE_H
+
+#include "base/spi.h"
+#include "run.h"
+
+/*
+ * Parameters that every statement of a run shares:
+ *	$1 run_id, $2 sync_id, $3 schools in scope (text[]), $4 today (date),
+ *	$5 name of the sync
+ */
+extern void sis_scope_params(const SisRun *run, SisParams *params);
+
+/*
+ * The staged rows of a type as a subquery: source_id, fingerprint, keep,
+ * source, line, stand ("char", SIS_STAND_*) and the type's columns.
+ */
+extern char *sis_scope_staged_sql(const SisRun *run, SisRecordType type);
+
+/*
+ * The stored rows of the sync as a subquery: source_id, fingerprint,
+ * fingerprint_version, sis_managed, archived_at, archived_reason,
+ * archived_run, frozen, ended, is_new (this run made or restored it) and the
+ * type's columns.
+ */
+extern char *sis_scope_stored_sql(const SisRun *run, SisRecordType type);
+
+/* "stored" rows that count in N. */
+#define SIS_IN_FORCE_SQL \
+	"t.sis_managed AND t.archived_at IS NULL AND NOT t.frozen AND NOT t.ended " \
+	"AND NOT t.is_new"
+
+typedef struct SisScope SisScope;
+
+/*
+ * Computes the relations that both subqueries join: which sections, persons,
+ * students and contacts are there (resolved_…: source_id, state), which have
+ * ended or are frozen.  They are registered with the current SPI connection
+ * until sis_scope_close().
+ */
+extern SisScope *sis_scope_open(const SisRun *run);
+extern void sis_scope_close(SisScope *scope);
+
+/* state of an end in resolved_… */
+#define SIS_END_LEAVING	1		/* stored, and not there tonight */
+#define SIS_END_OUT		2		/* received and not taken */
+#define SIS_END_THERE	3
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * settings.c
+ *		A sync as somebody set it up; and the trigger that guards its row.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "base/error.h"
+#include "base/spi.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "pgtime.h"
+#include "roster.h"
+#include "settings.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+static void
+load_extra_columns(SisSync *sync, int column)
+{
+	bool		isnull;
+	Datum		array = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elems, &nulls, &n);
+	sync->extra_columns = palloc(sizeof(char *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (!nulls[i])
+			sync->extra_columns[sync->nextra_columns++] =
+				TextDatumGetCString(elems[i]);
+	}
+}
+
+SisSync *
+sis_sync_load(const char *name)
+{
+	SisSync    *sync = palloc0(sizeof(SisSync));
+	SisParams	params = {0};
+
+	sis_param_text(&params, name);
+	if (sis_exec_as_owner("SELECT s.id, s.server, s.target_schema, s.restore_returning, "
+						  "s.all_schools, s.include_demographics, s.extra_columns, "
+						  "(SELECT count(*) FROM sis_sync.sync_school c WHERE c.sync = s.name), "
+						  "to_char(now() AT TIME ZONE s.timezone, 'YYYY-MM-DD') "
+						  "FROM sis_sync.sync s WHERE s.name = $1",
+						  &params, SPI_OK_SELECT) == 0)
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
+				 errmsg("sync \"%s\" does not exist", name),
+				 errhint("Set it up with INSERT INTO sis_sync.sync (name, server) VALUES (%s, ...).",
+						 quote_literal_cstr(name))));
+	sync->name = pstrdup(name);
+	sync->id = sis_value_int8(0, 1);
+	sync->server = sis_value(0, 2);
+	sync->target_schema = sis_value(0, 3);
+	sync->restore_returning = sis_value_bool(0, 4);
+	sync->all_schools = sis_value_bool(0, 5);
+	sync->include_demographics = sis_value_bool(0, 6);
+	load_extra_columns(sync, 7);
+	sync->nschools = (int) sis_value_int8(0, 8);
+	sync->today = sis_value(0, 9);
+	sync->this_year = pg_strtoint32(pnstrdup(sync->today, 4));
+
+	if (sync->nschools == 0 && !sync->all_schools)
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
+				 errmsg("sync \"%s\" has no schools", name),
+				 errhint("Name them with INSERT INTO sis_sync.sync_school (sync, school_id) VALUES (%s, ...), or take every school of the source with UPDATE sis_sync.sync SET all_schools = true WHERE name = %s.",
+						 quote_literal_cstr(name), quote_literal_cstr(name))));
+	return sync;
+}
+
+/* How many records a sync still has in its roster; 0 when the roster is gone. */
+static bool
+has_records(int64 sync_id, const char *schema)
+{
+	SisParams	params = {0};
+
+	sis_param_text(&params, schema);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		const char *name = sis_record_desc((SisRecordType) type)->name;
+		SisParams	ids = {0};
+		uint64		n;
+
+		params.n = 1;
+		sis_param_text(&params, name);
+		if (sis_exec("SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+					 "ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
+					 &params, SPI_OK_SELECT) == 0)
+			continue;
+		sis_param_int8(&ids, sync_id);
+		n = sis_exec(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 AND archived_at IS NULL AND sis_managed LIMIT 1",
+							  quote_qualified_identifier(schema, name)),
+					 &ids, SPI_OK_SELECT);
+		if (n > 0)
+			return true;
+	}
+	return false;
+}
+
+static char *
+column_text(HeapTuple tuple, TupleDesc desc, const char *name)
+{
+	return SPI_getvalue(tuple, desc, SPI_fnumber(desc, name));
+}
+
+static int64
+column_int8(HeapTuple tuple, TupleDesc desc, const char *name)
+{
+	bool		isnull;
+
+	return DatumGetInt64(SPI_getbinval(tuple, desc, SPI_fnumber(desc, name),
+									   &isnull));
+}
+
+static void
+check_timezone(const char *name)
+{
+	pg_tz	   *tz = pg_tzset(name);
+
+	if (tz == NULL || !pg_tz_acceptable(tz))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("time zone \"%s\" not recognized", name),
+				 errhint("View pg_timezone_names lists the names.")));
+}
+
+/*
+ * Trigger on sis_sync.sync: the ID stands in every roster row and so never
+ * changes; a sync whose records are still in a roster is not dropped, since
+ * nobody would ever archive them.
+ */
+SIS_FUNCTION(sis_guard_sync);
+Datum
+sis_guard_sync(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"guard_sync\" was not called as a trigger")));
+	desc = RelationGetDescr(trigger->tg_relation);
+	tuple = trigger->tg_trigtuple;
+
+	SPI_connect();
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	{
+		char	   *name = column_text(tuple, desc, "name");
+
+		if (has_records(column_int8(tuple, desc, "id"),
+						column_text(tuple, desc, "target_schema")))
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("cannot delete sync \"%s\" because its records are still in the roster", name),
+					 errhint("Archive them first (set archived_at of the rows of its sync_id), or set sis_managed = false to give them to the application.")));
+	}
+	else
+	{
+		if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		{
+			if (column_int8(tuple, desc, "id") !=
+				column_int8(trigger->tg_newtuple, desc, "id"))
+				ereport(ERROR,
+						(errcode(ERRCODE_CHECK_VIOLATION),
+						 errmsg("the id of a sync never changes"),
+						 errdetail("It stands in every roster row of the sync.")));
+			tuple = trigger->tg_newtuple;
+		}
+		if (column_text(tuple, desc, "timezone") != NULL)
+			check_timezone(column_text(tuple, desc, "timezone"));
+	}
+	SPI_finish();
+	return PointerGetDatum(tuple);
+}

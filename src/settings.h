@@ -1,0 +1,30 @@
+/*
+ * settings.h
+ *		A sync as somebody set it up: a row of sis_sync.sync and its schools.
+ */
+#ifndef SIS_SETTINGS_H
+#define SIS_SETTINGS_H
+
+typedef struct SisSync
+{
+	int64		id;
+	char	   *name;
+	char	   *server;
+	char	   *target_schema;
+	bool		restore_returning;
+	bool		all_schools;
+	bool		include_demographics;
+	int			nextra_columns;
+	char	  **extra_columns;
+	int			nschools;		/* rows of sync_school */
+	int			this_year;		/* in the sync's time zone */
+	char	   *today;			/* ISO date in the sync's time zone */
+} SisSync;
+
+/*
+ * Reads a sync's settings, as the extension's owner.  SI009 when there is
+ * none of that name, or when it has neither schools nor all_schools.
+ */
+extern SisSync *sis_sync_load(const char *name);
+
+#endif

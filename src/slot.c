@@ -1,0 +1,186 @@
+/*
+ * slot.c
+ *		The sixteen staging slots, and the lock of a sync.
+ */
+#include "postgres.h"
+
+#include "base/spi.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "slot.h"
+#include "storage/bufmgr.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/wait_event.h"
+
+/* A leaf below this size is emptied by DELETE, which waits for nobody. */
+#define SMALL_LEAF_BLOCKS	128
+
+/* How long to wait for somebody who looks at a leaf before using DELETE. */
+#define TRUNCATE_WAIT_MS	1000
+#define TRUNCATE_POLL_MS	50
+
+/* kinds of lock, in field 1 of the tag; field 4 (3) keeps SQL out */
+#define LOCK_SYNC	1
+#define LOCK_SLOT	2
+#define LOCK_FIELD4	3
+
+/* Session locks held: tags of the sync and of its slot. */
+static LOCKTAG held[2];
+static int	nheld = 0;
+
+static bool
+try_lock(uint32 kind, uint32 key, bool session)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, kind, key, LOCK_FIELD4);
+	if (LockAcquire(&tag, ExclusiveLock, session, true) ==
+		LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	if (session)
+	{
+		Assert(nheld < (int) lengthof(held));
+		held[nheld++] = tag;
+	}
+	return true;
+}
+
+void
+sis_locks_release(void)
+{
+	while (nheld > 0)
+		(void) LockRelease(&held[--nheld], ExclusiveLock, true);
+}
+
+bool
+sis_sync_lock(int64 sync_id, bool session)
+{
+	return try_lock(LOCK_SYNC, (uint32) sync_id, session);
+}
+
+bool
+sis_slot_lock(int slot, bool session)
+{
+	return try_lock(LOCK_SLOT, (uint32) slot, session);
+}
+
+char *
+sis_stage_leaf(SisRecordType type, int slot)
+{
+	return psprintf("sis_sync.stage_%s_%02d", sis_record_desc(type)->name,
+					slot);
+}
+
+/* Waits up to a second for readers of the leaf to go. */
+static bool
+lock_leaf(Oid relid)
+{
+	for (int waited = 0;; waited += TRUNCATE_POLL_MS)
+	{
+		if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
+			return true;
+		if (waited >= TRUNCATE_WAIT_MS)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TRUNCATE_POLL_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+empty_leaf(SisRecordType type, int slot)
+{
+	char	   *leaf = sis_stage_leaf(type, slot);
+	char	   *name = strchr(leaf, '.') + 1;
+	Oid			relid = get_relname_relid(name,
+										  get_namespace_oid("sis_sync", false));
+	Relation	rel = RelationIdGetRelation(relid);
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	RelationClose(rel);
+	if (blocks == 0)
+		return;
+	if (blocks > SMALL_LEAF_BLOCKS && lock_leaf(relid))
+		sis_exec_as_owner(psprintf("TRUNCATE %s", leaf), NULL, SPI_OK_UTILITY);
+	else
+		sis_exec_as_owner(psprintf("DELETE FROM %s", leaf), NULL, SPI_OK_DELETE);
+}
+
+/* Tries the slots in the order the query gives them; -1 when all are taken. */
+static int
+lock_first(const char *sync, bool session)
+{
+	SisParams	params = {0};
+	uint64		n;
+
+	sis_param_text(&params, sync);
+	n = sis_exec_as_owner("SELECT slot::int8 FROM sis_sync.stage_slot "
+						  "ORDER BY (run_id IS NULL OR sync = $1) DESC, pinned, taken_at, slot",
+						  &params, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		int			slot = (int) sis_value_int8(i, 1);
+
+		if (sis_slot_lock(slot, session))
+			return slot;
+	}
+	return -1;
+}
+
+int
+sis_slot_take(int64 run_id, const char *sync, bool session)
+{
+	SisParams	params = {0};
+	int			slot;
+
+	sis_param_text(&params, sync);
+	sis_exec_as_owner("UPDATE sis_sync.stage_slot SET pinned = false WHERE sync = $1 AND pinned",
+					  &params, SPI_OK_UPDATE);
+	slot = lock_first(sync, session);
+	if (slot < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				 errmsg("could not take a staging slot: all %d are used by runs under way",
+						SIS_N_SLOTS),
+				 errhint("Run the sync again when one of them has ended.")));
+
+	memset(&params, 0, sizeof(params));
+	sis_param_int8(&params, slot);
+	sis_param_int8(&params, run_id);
+	sis_param_text(&params, sync);
+	sis_exec_as_owner("UPDATE sis_sync.stage_slot SET run_id = $2, sync = $3, "
+					  "pinned = true, taken_at = clock_timestamp() WHERE slot = $1",
+					  &params, SPI_OK_UPDATE);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		empty_leaf((SisRecordType) type, slot);
+	return slot;
+}
+
+int
+sis_slot_of(int64 run_id)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run_id);
+	if (sis_exec_as_owner("SELECT slot::int8 FROM sis_sync.stage_slot WHERE run_id = $1",
+						  &params, SPI_OK_SELECT) == 0)
+		return -1;
+	return (int) sis_value_int8(0, 1);
+}
+
+void
+sis_slot_pin(int64 run_id, bool pinned)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run_id);
+	sis_param_bool(&params, pinned);
+	sis_exec_as_owner("UPDATE sis_sync.stage_slot SET pinned = $2 WHERE run_id = $1",
+					  &params, SPI_OK_UPDATE);
+}

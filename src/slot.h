@@ -1,0 +1,77 @@
+/*
+ * slot.h
+ *		The sixteen staging slots: taking one for a run, emptying, pinning.
+ */
+#ifndef SIS_SLOT_H
+#define SIS_SLOT_H
+
+#include "base/record.h"
+
+#define SIS_N_SLOTS		16
+
+/*
+ * What every staging row has beside the columns of its type, in this order;
+ * SisStageOwn names the positions (from 0).
+ */
+#define SIS_STAGE_OWN_COLUMNS_SQL \
+	"slot smallint NOT NULL, run_id bigint NOT NULL, sync_id bigint NOT NULL, " \
+	"source text NOT NULL, line bigint NOT NULL, status text NOT NULL, " \
+	"part smallint NOT NULL, keep bigint NOT NULL, last_modified text, " \
+	"fingerprint bigint NOT NULL"
+
+enum SisStageOwn
+{
+	SIS_STAGE_SLOT,
+	SIS_STAGE_RUN_ID,
+	SIS_STAGE_SYNC_ID,
+	SIS_STAGE_SOURCE,
+	SIS_STAGE_LINE,
+	SIS_STAGE_STATUS,
+	SIS_STAGE_PART,
+	SIS_STAGE_KEEP,
+	SIS_STAGE_LAST_MODIFIED,
+	SIS_STAGE_FINGERPRINT,
+	SIS_STAGE_NOWN
+};
+
+/*
+ * status: what became of a staged row.
+ *	active		a record of tonight
+ *	deleted		a record the source calls deleted
+ *	rejected	not taken; a stored record of its ID is protected
+ *	duplicate	the same as, or lost to, another row of its ID
+ *	part		brought part of a record, now in a row of its own
+ */
+
+/* "sis_sync.stage_student_07" */
+extern char *sis_stage_leaf(SisRecordType type, int slot);
+
+/*
+ * Takes a slot for the run and empties it: a free one, else one with an old
+ * run's rows that nobody waits for, else a pinned one, oldest first.  The
+ * slot is locked until sis_locks_release() (session) or the end of the
+ * transaction.  53300 when sixteen runs are under way.
+ */
+extern int	sis_slot_take(int64 run_id, const char *sync, bool session);
+
+/* The slot of the run's rows; -1 when another run has taken it since. */
+extern int	sis_slot_of(int64 run_id);
+
+/* Keeps the rows to be looked at, or leaves them to the next taker. */
+extern void sis_slot_pin(int64 run_id, bool pinned);
+
+/* Locks a slot again for a later step of the run; false if somebody has it. */
+extern bool sis_slot_lock(int slot, bool session);
+
+/* ----------
+ * One run per sync at a time (design, rule 5).  The lock tags are advisory
+ * ones with field 3, which no SQL function can take.  A session holds at most
+ * one sync and one slot; they outlive commits and errors until released.
+ * ----------
+ */
+extern bool sis_sync_lock(int64 sync_id, bool session);
+
+/* Releases what this session holds; needs no transaction, never throws. */
+extern void sis_locks_release(void);
+
+#endif

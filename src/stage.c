@@ -1,0 +1,790 @@
+/*
+ * stage.c
+ *		Records into staging tables: values judged, rejects written down.
+ *
+ * How it works: the provider puts records into the sink.  Each is judged,
+ * given its fingerprint and buffered; full buffers go to the heap of the
+ * type's leaf by multi-insert, as COPY does.  Leaves have no indexes,
+ * triggers or constraints, so writing the heap is all there is to do.  IDs
+ * pass a Bloom filter of fixed size: one that may have been seen before is a
+ * suspect, and fold.c looks at the suspects when all rows are there.
+ *
+ * Memory does not grow with the number of rows: buffers and filters have
+ * fixed sizes, suspects are a tuplestore that spills.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "base/compat.h"
+#include "base/fingerprint.h"
+#include "base/spi.h"
+#include "base/value.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "fold.h"
+#include "lib/bloomfilter.h"
+#include "miscadmin.h"
+#include "slot.h"
+#include "stage.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* A buffer is written when it holds so many rows or bytes (as in COPY). */
+#define MAX_BUFFERED_ROWS	1000
+#define MAX_BUFFERED_BYTES	(256 * 1024)
+
+/* Rejects are logged in groups. */
+#define MAX_BUFFERED_REJECTS	500
+
+/* Longer IDs do not fit the roster's primary key (a third of a page). */
+#define MAX_ID_BYTES		2000
+
+/* A leaf above this is analyzed: an estimate of no rows ruins a plan. */
+#define ANALYZE_ROWS		10000
+
+/*
+ * Columns without which a record cannot be used (design, rule 4).  A person
+ * needs one of its two names; every other type all that are named.
+ */
+#define MAX_REQUIRED		3
+static const char *const required_columns[SIS_N_RECORD_TYPES][MAX_REQUIRED] = {
+	[SIS_SCHOOL] = {"name"},
+	[SIS_SECTION] = {"school_source_id"},
+	[SIS_STUDENT] = {"family_name", "given_name"},
+	[SIS_STAFF] = {"family_name", "given_name"},
+	[SIS_CONTACT] = {"family_name", "given_name"},
+	[SIS_STUDENT_CONTACT] = {"student_source_id", "contact_source_id"},
+	[SIS_ENROLLMENT] = {"section_source_id", "person_source_id", "role"}
+};
+
+/* Expected distinct IDs and filter size per type: links are the most. */
+#define FILTER_KB_LINK		8192
+#define FILTER_KB_PERSON	2048
+#define FILTER_KB_OTHER		256
+#define FILTER_BITS_PER_ID	13
+
+typedef struct StageBuffer
+{
+	Relation	rel;
+	BulkInsertState bulk;
+	TupleTableSlot **slots;
+	int			nslots_made;
+	int			nused;
+	Size		bytes;
+	MemoryContext cxt;			/* values of buffered rows; reset when written */
+	bloom_filter *seen;
+	Tuplestorestate *suspects;
+	int64		nsuspects;
+} StageBuffer;
+
+typedef struct BufferedReject
+{
+	char	   *record_type;
+	char	   *source;
+	int64		line;
+	char	   *source_id;
+	char	   *column;
+	char	   *reason;
+	char	   *row;
+	bool		loaded;
+} BufferedReject;
+
+struct SisStage
+{
+	SisSink		sink;			/* must be first */
+	int64		run_id;
+	int64		sync_id;
+	int			slot;
+	int			this_year;
+	uint64		seed;			/* of fingerprints */
+	MemoryContext cxt;
+	CommandId	cid;
+	StageBuffer		buffers[SIS_N_RECORD_TYPES];
+	SisStaged	counts[SIS_N_RECORD_TYPES];
+	int			required[SIS_N_RECORD_TYPES][MAX_REQUIRED]; /* -1: no more */
+	StringInfoData scratch;
+	char		dates[SIS_MAX_COLUMNS][SIS_DATE_LEN + 1];
+	TupleDesc	suspect_desc;
+	TupleTableSlot *suspect_slot;
+	MemoryContext reject_cxt;
+	BufferedReject rejects[MAX_BUFFERED_REJECTS];
+	int			nrejects;
+};
+
+static void put_record(SisSink *sink, SisRecord *record);
+static void put_reject(SisSink *sink, const SisReject *reject);
+static void count_row(SisSink *sink, int types);
+
+/* ----------
+ * Opening
+ * ----------
+ */
+
+static void
+open_buffer(SisStage *stage, SisRecordType type)
+{
+	StageBuffer	   *buffer = &stage->buffers[type];
+	char	   *leaf = strchr(sis_stage_leaf(type, stage->slot), '.') + 1;
+	Oid			nspid = get_namespace_oid("sis_sync", false);
+	int			natts = sis_record_desc(type)->ncolumns + SIS_STAGE_NOWN;
+
+	buffer->rel = table_open(get_relname_relid(leaf, nspid), RowExclusiveLock);
+	if (RelationGetDescr(buffer->rel)->natts != natts)
+		elog(ERROR, "staging table \"%s\" has %d columns, not %d", leaf,
+			 RelationGetDescr(buffer->rel)->natts, natts);
+	buffer->bulk = GetBulkInsertState();
+	buffer->slots = palloc0(sizeof(TupleTableSlot *) * MAX_BUFFERED_ROWS);
+	buffer->cxt = AllocSetContextCreate(stage->cxt, "sis_sync staged rows",
+										ALLOCSET_DEFAULT_SIZES);
+}
+
+/* What decides a record's content beside its values. */
+static uint64
+fingerprint_seed(const SisSync *sync)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%d %d", SIS_FINGERPRINT_VERSION,
+					 sync->include_demographics);
+	for (int i = 0; i < sync->nextra_columns; i++)
+		appendBinaryStringInfo(&buf, sync->extra_columns[i],
+							   strlen(sync->extra_columns[i]) + 1);
+	return sis_hash64(buf.data, buf.len, 0);
+}
+
+SisStage *
+sis_stage_open(int64 run_id, int slot, const SisSync *sync,
+			   SisFailure *failure)
+{
+	SisStage   *stage = palloc0(sizeof(SisStage));
+
+	stage->run_id = run_id;
+	stage->sync_id = sync->id;
+	stage->slot = slot;
+	stage->this_year = sync->this_year;
+	stage->seed = fingerprint_seed(sync);
+	stage->cxt = CurrentMemoryContext;
+	stage->cid = GetCurrentCommandId(true);
+	initStringInfo(&stage->scratch);
+	stage->reject_cxt = AllocSetContextCreate(stage->cxt, "sis_sync rejects",
+											  ALLOCSET_DEFAULT_SIZES);
+	stage->suspect_desc = CreateTemplateTupleDesc(1);
+	TupleDescInitEntry(stage->suspect_desc, 1, "source_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(stage->suspect_desc, 1, C_COLLATION_OID);
+	stage->suspect_slot = MakeSingleTupleTableSlot(stage->suspect_desc,
+												   &TTSOpsVirtual);
+
+	stage->sink.put = put_record;
+	stage->sink.reject = put_reject;
+	stage->sink.row_read = count_row;
+	stage->sink.failure = failure;
+	stage->sink.include_demographics = sync->include_demographics;
+	stage->sink.nextra_columns = sync->nextra_columns;
+	stage->sink.extra_columns = sync->extra_columns;
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		stage->sink.offer[type] = SIS_OFFER_MISSING;
+		stage->sink.needs_parts[type] = SIS_PART_BASE;
+		open_buffer(stage, (SisRecordType) type);
+		for (int i = 0; i < MAX_REQUIRED; i++)
+			stage->required[type][i] = required_columns[type][i] == NULL ? -1 :
+				sis_record_column((SisRecordType) type,
+								  required_columns[type][i]);
+	}
+	return stage;
+}
+
+SisSink *
+sis_stage_sink(SisStage *stage)
+{
+	return &stage->sink;
+}
+
+const SisStaged *
+sis_stage_counts(const SisStage *stage, SisRecordType type)
+{
+	return &stage->counts[type];
+}
+
+SisStaged *
+sis_stage_counts_for_update(SisStage *stage, SisRecordType type)
+{
+	return &stage->counts[type];
+}
+
+int
+sis_stage_slot(const SisStage *stage)
+{
+	return stage->slot;
+}
+
+int64
+sis_stage_run_id(const SisStage *stage)
+{
+	return stage->run_id;
+}
+
+/* ----------
+ * Rejects
+ * ----------
+ */
+
+static void
+flush_rejects(SisStage *stage)
+{
+	int			n = stage->nrejects;
+	MemoryContext old;
+	SisParams	params = {0};
+	char	  **columns[6];
+	int64	   *lines;
+	Datum	   *loaded;
+
+	if (n == 0)
+		return;
+	old = MemoryContextSwitchTo(stage->reject_cxt);
+	for (int c = 0; c < 6; c++)
+		columns[c] = palloc(sizeof(char *) * n);
+	lines = palloc(sizeof(int64) * n);
+	loaded = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
+	{
+		BufferedReject *reject = &stage->rejects[i];
+
+		columns[0][i] = reject->record_type;
+		columns[1][i] = reject->source;
+		columns[2][i] = reject->source_id;
+		columns[3][i] = reject->column;
+		columns[4][i] = reject->reason;
+		columns[5][i] = reject->row;
+		lines[i] = reject->line;
+		loaded[i] = BoolGetDatum(reject->loaded);
+	}
+	sis_param_int8(&params, stage->run_id);
+	for (int c = 0; c < 6; c++)
+		sis_param_text_array(&params, columns[c], n);
+	sis_param_int8_array(&params, lines, n);
+	sis_param(&params, BOOLARRAYOID,
+			  PointerGetDatum(construct_array(loaded, n, BOOLOID, 1, true,
+											  TYPALIGN_CHAR)), false);
+	sis_exec_as_owner("INSERT INTO sis_sync.reject (run_id, record_type, source, source_id, "
+					  "column_name, reason, \"row\", line, loaded) "
+					  "SELECT $1, u.t, u.s, u.i, u.c, u.r, u.w::jsonb, u.l, u.o "
+					  "FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) AS u (t, s, i, c, r, w, l, o)",
+					  &params, SPI_OK_INSERT);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(stage->reject_cxt);
+	stage->nrejects = 0;
+}
+
+void
+sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
+					 int64 line, const char *source_id, int source_id_len,
+					 const char *column, const char *reason, const char *row,
+					 bool loaded)
+{
+	MemoryContext old = MemoryContextSwitchTo(stage->reject_cxt);
+	BufferedReject *reject = &stage->rejects[stage->nrejects++];
+
+	reject->record_type = pstrdup(sis_record_desc(type)->name);
+	reject->source = pstrdup(source);
+	reject->line = line;
+	reject->source_id = source_id ? pnstrdup(source_id, source_id_len) : NULL;
+	reject->column = column ? pstrdup(column) : NULL;
+	reject->reason = pstrdup(reason);
+	reject->row = row ? pstrdup(row) : NULL;
+	reject->loaded = loaded;
+	MemoryContextSwitchTo(old);
+	if (stage->nrejects == MAX_BUFFERED_REJECTS)
+		flush_rejects(stage);
+}
+
+/* ----------
+ * Rows into the heap
+ * ----------
+ */
+
+static void
+flush_buffer(SisStage *stage, StageBuffer *buffer)
+{
+	if (buffer->nused == 0)
+		return;
+	table_multi_insert(buffer->rel, buffer->slots, buffer->nused,
+					   stage->cid, TABLE_INSERT_SKIP_FSM, buffer->bulk);
+	for (int i = 0; i < buffer->nused; i++)
+		ExecClearTuple(buffer->slots[i]);
+	MemoryContextReset(buffer->cxt);
+	buffer->nused = 0;
+	buffer->bytes = 0;
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+sis_stage_flush(SisStage *stage)
+{
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		flush_buffer(stage, &stage->buffers[type]);
+	flush_rejects(stage);
+}
+
+/* Writes a text datum at *p and advances it, keeping int alignment. */
+static Datum
+place_text(char **p, const char *data, int len)
+{
+	char	   *start = *p;
+
+	SET_VARSIZE(start, len + VARHDRSZ);
+	memcpy(VARDATA(start), data, len);
+	*p += INTALIGN(len + VARHDRSZ);
+	return PointerGetDatum(start);
+}
+
+/* Room that place_text() may need for a record, its source and status. */
+static Size
+row_size(const SisRecord *record, int ncolumns)
+{
+	Size		size = 0;
+
+	for (int i = 0; i < ncolumns; i++)
+		size += INTALIGN(record->values[i].len + VARHDRSZ);
+	size += INTALIGN(record->last_modified.len + VARHDRSZ);
+	size += INTALIGN(strlen(record->source) + VARHDRSZ);
+	return size + INTALIGN(strlen("duplicate") + VARHDRSZ);
+}
+
+static bool
+is_person(SisRecordType type)
+{
+	return type == SIS_STUDENT || type == SIS_STAFF || type == SIS_CONTACT;
+}
+
+/* An ID that may have been here before goes to the suspects. */
+static void
+look_for_id(SisStage *stage, SisRecordType type, SisValue id)
+{
+	StageBuffer	   *buffer = &stage->buffers[type];
+
+	if (buffer->seen == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
+		int			kb = sis_record_desc(type)->is_link ? FILTER_KB_LINK :
+			is_person(type) ? FILTER_KB_PERSON : FILTER_KB_OTHER;
+
+		buffer->seen = bloom_create((int64) kb * 1024 * 8 / FILTER_BITS_PER_ID,
+									kb, 0);
+		MemoryContextSwitchTo(old);
+	}
+	if (!bloom_lacks_element(buffer->seen, (unsigned char *) id.data, id.len))
+	{
+		if (buffer->suspects == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(stage->cxt);
+
+			buffer->suspects = tuplestore_begin_heap(false, false, 1024);
+			MemoryContextSwitchTo(old);
+		}
+		ExecClearTuple(stage->suspect_slot);
+		stage->suspect_slot->tts_values[0] =
+			PointerGetDatum(cstring_to_text_with_len(id.data, id.len));
+		stage->suspect_slot->tts_isnull[0] = false;
+		ExecStoreVirtualTuple(stage->suspect_slot);
+		tuplestore_puttupleslot(buffer->suspects, stage->suspect_slot);
+		pfree(DatumGetPointer(stage->suspect_slot->tts_values[0]));
+		buffer->nsuspects++;
+	}
+	else
+		bloom_add_element(buffer->seen, (unsigned char *) id.data, id.len);
+}
+
+void
+sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
+				int64 fingerprint)
+{
+	const SisRecordDesc *desc = sis_record_desc(record->type);
+	StageBuffer	   *buffer = &stage->buffers[record->type];
+	TupleTableSlot *slot = buffer->slots[buffer->nused];
+	Size		size = row_size(record, desc->ncolumns);
+	char	   *p = MemoryContextAlloc(buffer->cxt, size);
+	Datum	   *values;
+	bool	   *nulls;
+
+	if (slot == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
+
+		slot = MakeSingleTupleTableSlot(RelationGetDescr(buffer->rel),
+										table_slot_callbacks(buffer->rel));
+		buffer->slots[buffer->nused] = slot;
+		MemoryContextSwitchTo(old);
+	}
+	values = slot->tts_values;
+	nulls = slot->tts_isnull;
+	memset(nulls, false, sizeof(bool) * (SIS_STAGE_NOWN + desc->ncolumns));
+	values[SIS_STAGE_SLOT] = Int16GetDatum(stage->slot);
+	values[SIS_STAGE_RUN_ID] = Int64GetDatum(stage->run_id);
+	values[SIS_STAGE_SYNC_ID] = Int64GetDatum(stage->sync_id);
+	values[SIS_STAGE_SOURCE] = place_text(&p, record->source,
+										  strlen(record->source));
+	values[SIS_STAGE_LINE] = Int64GetDatum(record->line);
+	values[SIS_STAGE_STATUS] = place_text(&p, status, strlen(status));
+	values[SIS_STAGE_PART] = Int16GetDatum(record->part |
+										   (record->repeats ? SIS_PART_REPEATS : 0));
+	values[SIS_STAGE_KEEP] = Int64GetDatum((int64) record->keep);
+	values[SIS_STAGE_FINGERPRINT] = Int64GetDatum(fingerprint);
+	if (record->last_modified.data == NULL)
+		nulls[SIS_STAGE_LAST_MODIFIED] = true;
+	else
+		values[SIS_STAGE_LAST_MODIFIED] =
+			place_text(&p, record->last_modified.data,
+					   record->last_modified.len);
+	for (int i = 0; i < desc->ncolumns; i++)
+	{
+		const SisValue *value = &record->values[i];
+
+		if (value->data == NULL)
+			nulls[SIS_STAGE_NOWN + i] = true;
+		else
+			values[SIS_STAGE_NOWN + i] = place_text(&p, value->data, value->len);
+	}
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(buffer->rel);
+	buffer->nused++;
+	buffer->bytes += size;
+	stage->counts[record->type].staged_rows++;
+	if (buffer->nused == MAX_BUFFERED_ROWS ||
+		buffer->bytes >= MAX_BUFFERED_BYTES)
+		flush_buffer(stage, buffer);
+}
+
+int64
+sis_stage_fingerprint(SisStage *stage, const SisRecord *record)
+{
+	return sis_fingerprint(record, stage->seed, &stage->scratch);
+}
+
+/* ----------
+ * The sink
+ * ----------
+ */
+
+static void
+count_row(SisSink *sink, int types)
+{
+	SisStage   *stage = (SisStage *) sink;
+
+	for (int type = 0; types != 0; type++, types >>= 1)
+	{
+		if (types & 1)
+		{
+			stage->counts[type].rows_read++;
+			break;				/* a row is read once, whatever it may be */
+		}
+	}
+}
+
+/*
+ * A rejected row also stands in the staging tables: to be found there, and,
+ * where its ID can be read, to protect the stored record of that ID.
+ */
+static void
+stage_rejected(SisStage *stage, SisRecordType type, const char *source,
+			   int64 line, SisValue id)
+{
+	SisRecord	record;
+
+	memset(&record, 0, offsetof(SisRecord, lists));
+	record.type = type;
+	record.source = source;
+	record.line = line;
+	record.part = SIS_PART_BASE;
+	record.values[SIS_COL_SOURCE_ID] = id;
+	if (id.data == NULL)
+		stage->counts[type].unreadable++;
+	else
+		look_for_id(stage, type, id);
+	sis_stage_write(stage, &record, "rejected", 0);
+}
+
+static void
+put_reject(SisSink *sink, const SisReject *reject)
+{
+	SisStage   *stage = (SisStage *) sink;
+	SisValue	id = reject->source_id;
+	bool		logged = false;
+
+	if (id.len > MAX_ID_BYTES)
+		id.data = NULL, id.len = 0;
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		if ((reject->types & SIS_TYPE_BIT(type)) == 0)
+			continue;
+		if (!logged)
+		{
+			sis_stage_log_reject(stage, (SisRecordType) type, reject->source,
+								 reject->line, id.data, id.len,
+								 reject->column, reject->reason, reject->row,
+								 false);
+			stage->counts[type].rejected++;
+			logged = true;
+		}
+		stage_rejected(stage, (SisRecordType) type, reject->source,
+					   reject->line, id);
+	}
+}
+
+/* The column whose absence makes the record useless, or NULL. */
+static const char *
+missing_required(const SisStage *stage, const SisRecord *record)
+{
+	const int  *required = stage->required[record->type];
+	const char *missing = NULL;
+
+	for (int i = 0; i < MAX_REQUIRED && required[i] >= 0; i++)
+	{
+		if (record->values[required[i]].data != NULL)
+		{
+			if (is_person(record->type))
+				return NULL;
+		}
+		else if (missing == NULL)
+			missing = required_columns[record->type][i];
+	}
+	return missing;
+}
+
+/* The record's own mapped values, for somebody who looks at the reject. */
+static char *
+row_json(const SisRecord *record)
+{
+	const SisRecordDesc *desc = sis_record_desc(record->type);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int i = 0; i < desc->ncolumns; i++)
+	{
+		const SisValue *value = &record->values[i];
+
+		if (value->data == NULL || desc->columns[i].kind == SIS_KIND_JSONB)
+			continue;
+		if (buf.len > 1)
+			appendStringInfoString(&buf, ", ");
+		escape_json(&buf, desc->columns[i].name);
+		appendStringInfoString(&buf, ": ");
+		escape_json(&buf, pnstrdup(value->data, value->len));
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+static void
+reject_record(SisStage *stage, const SisRecord *record, const char *column,
+			  const char *reason)
+{
+	MemoryContext old = MemoryContextSwitchTo(stage->reject_cxt);
+	SisReject	reject = {0};
+
+	reject.types = SIS_TYPE_BIT(record->type);
+	reject.source = record->source;
+	reject.line = record->line;
+	reject.source_id = record->values[SIS_COL_SOURCE_ID];
+	reject.column = column;
+	reject.reason = reason;
+	reject.row = row_json(record);
+	MemoryContextSwitchTo(old);
+	put_reject(&stage->sink, &reject);
+}
+
+static void
+note_value(SisStage *stage, SisRecord *record, int column, const char *reason)
+{
+	SisValue	id = record->values[SIS_COL_SOURCE_ID];
+
+	sis_stage_log_reject(stage, record->type, record->source, record->line,
+						 id.data, id.len,
+						 sis_record_desc(record->type)->columns[column].name,
+						 reason, NULL, true);
+	record->values[column].data = NULL;
+	record->values[column].len = 0;
+	record->keep |= SIS_COLUMN_BIT(column);
+}
+
+/*
+ * Dates and booleans become what a cast accepts; one that cannot be read is
+ * noted, and the stored value stays.
+ */
+static void
+read_values(SisStage *stage, SisRecord *record)
+{
+	const SisRecordDesc *desc = sis_record_desc(record->type);
+
+	for (int i = 0; i < desc->ncolumns; i++)
+	{
+		SisValue   *value = &record->values[i];
+		bool		yes;
+
+		if (value->data == NULL)
+			continue;
+		if (desc->columns[i].kind == SIS_KIND_DATE)
+		{
+			bool		future = strcmp(desc->columns[i].name, "birth_date") != 0;
+
+			if (sis_read_date(*value, stage->this_year, future, stage->dates[i]))
+			{
+				value->data = stage->dates[i];
+				value->len = SIS_DATE_LEN;
+			}
+			else
+				note_value(stage, record, i, "not a date");
+		}
+		else if (desc->columns[i].kind == SIS_KIND_BOOLEAN)
+		{
+			if (sis_read_boolean(*value, &yes))
+			{
+				value->data = yes ? "true" : "false";
+				value->len = yes ? 4 : 5;
+			}
+			else
+				note_value(stage, record, i, "neither true nor false");
+		}
+	}
+}
+
+static void
+put_record(SisSink *sink, SisRecord *record)
+{
+	SisStage   *stage = (SisStage *) sink;
+	SisValue	id = record->values[SIS_COL_SOURCE_ID];
+	const char *status = "active";
+	const char *missing;
+
+	if (id.data == NULL)
+	{
+		reject_record(stage, record, "source_id", "the ID is missing");
+		return;
+	}
+	if (id.len > MAX_ID_BYTES)
+	{
+		reject_record(stage, record, "source_id", "the ID is longer than 2000 bytes");
+		return;
+	}
+	if (record->part == SIS_PART_BASE && !record->deleted)
+	{
+		missing = missing_required(stage, record);
+		if (missing != NULL)
+		{
+			reject_record(stage, record, missing, "a required value is missing");
+			return;
+		}
+	}
+	read_values(stage, record);
+	if (record->part != SIS_PART_BASE ||
+		sink->needs_parts[record->type] != SIS_PART_BASE)
+		status = "part";
+	if (record->deleted)
+		status = "deleted";
+	if (strcmp(status, "part") != 0)
+	{
+		look_for_id(stage, record->type, id);
+		stage->counts[record->type].received++;
+	}
+	sis_stage_write(stage, record, status,
+					sis_stage_fingerprint(stage, record));
+}
+
+/* ----------
+ * Closing
+ * ----------
+ */
+
+static bool
+has_extra_parts(SisStage *stage, SisRecordType type)
+{
+	SisParams	params = {0};
+
+	/* demographics are the only extra part, and of students only */
+	if (type != SIS_STUDENT || !stage->sink.include_demographics)
+		return false;
+	sis_param_int8(&params, stage->run_id);
+	return sis_exec_as_owner(psprintf("SELECT 1 FROM %s WHERE run_id = $1 AND part = %d LIMIT 1",
+									  sis_stage_leaf(type, stage->slot),
+									  SIS_PART_EXTRA),
+							 &params, SPI_OK_SELECT) > 0;
+}
+
+static void
+fold_type(SisStage *stage, SisRecordType type, const SisRoster *roster)
+{
+	StageBuffer	   *buffer = &stage->buffers[type];
+	int			needs = stage->sink.needs_parts[type];
+	bool		whole = needs != SIS_PART_BASE || has_extra_parts(stage, type);
+
+	if (!whole && buffer->suspects == NULL)
+		return;
+	if (buffer->suspects != NULL)
+		sis_register_store("suspects", buffer->suspects, stage->suspect_desc,
+						   buffer->nsuspects);
+	sis_fold(stage, type, stage->sync_id, roster->tables[type], needs, whole);
+	if (buffer->suspects != NULL)
+		sis_unregister_store("suspects");
+	sis_stage_flush(stage);
+}
+
+static void
+recount(SisStage *stage, SisRecordType type)
+{
+	SisStaged  *counts = &stage->counts[type];
+	SisParams	params = {0};
+
+	sis_param_int8(&params, stage->run_id);
+	sis_exec_as_owner(psprintf("SELECT count(*) FILTER (WHERE status IN ('active', 'deleted')), count(*) "
+							   "FROM %s WHERE run_id = $1",
+							   sis_stage_leaf(type, stage->slot)),
+					  &params, SPI_OK_SELECT);
+	counts->received = sis_value_int8(0, 1);
+	counts->staged_rows = sis_value_int8(0, 2);
+}
+
+void
+sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
+{
+	sis_stage_flush(stage);
+	for (int type = 0; fold && type < SIS_N_RECORD_TYPES; type++)
+	{
+		/* what has been written must be visible to the fold's own queries */
+		CommandCounterIncrement();
+		stage->cid = GetCurrentCommandId(true);
+		fold_type(stage, (SisRecordType) type, roster);
+	}
+	CommandCounterIncrement();
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		StageBuffer	   *buffer = &stage->buffers[type];
+
+		FreeBulkInsertState(buffer->bulk);
+		for (int i = 0; i < MAX_BUFFERED_ROWS && buffer->slots[i] != NULL; i++)
+			ExecDropSingleTupleTableSlot(buffer->slots[i]);
+		table_finish_bulk_insert(buffer->rel, TABLE_INSERT_SKIP_FSM);
+		table_close(buffer->rel, NoLock);
+		if (buffer->suspects != NULL || stage->sink.needs_parts[type] != SIS_PART_BASE)
+			recount(stage, (SisRecordType) type);
+		if (buffer->suspects != NULL)
+			tuplestore_end(buffer->suspects);
+		if (buffer->seen != NULL)
+			bloom_free(buffer->seen);
+		if (stage->counts[type].staged_rows > ANALYZE_ROWS)
+			sis_exec_as_owner(psprintf("ANALYZE %s (run_id, status, source_id)",
+									   sis_stage_leaf((SisRecordType) type,
+													  stage->slot)),
+							  NULL, SPI_OK_UTILITY);
+	}
+	ExecDropSingleTupleTableSlot(stage->suspect_slot);
+}

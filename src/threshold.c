@@ -1,0 +1,437 @@
+/*
+ * threshold.c
+ *		The deletion threshold, in the district and in each school (rule 1).
+ *
+ * How it works: of the records that are gone, those that count are put into a
+ * relation "counted" with their schools; A, the split by cause and the figures
+ * of each school come from it, N from the stored records.  Links are judged
+ * last: a link counts only if both its ends stay, and an end whose own type
+ * has tripped stays.
+ */
+#include "postgres.h"
+
+#include "base/error.h"
+#include "base/spi.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "guard.h"
+#include "scope.h"
+#include "utils/builtins.h"
+
+typedef struct Trip
+{
+	SisRecordType type;
+	char	   *school;			/* NULL: the district */
+	int64		to_archive;
+	int64		left_scope;
+	int64		in_force;
+	char	   *percent;
+	int64		allowed;
+	bool		all_lost;		/* tripped because a school loses everybody */
+} Trip;
+
+typedef struct Judge
+{
+	SisRun	   *run;
+	SisDelta   *delta;
+	SisParams	params;			/* those of scope.c */
+	TupleDesc	desc;			/* of "counted" */
+	bool		tripped[SIS_N_RECORD_TYPES];
+	List	   *trips;
+} Judge;
+
+/* the percent and the least number that hold for a type */
+#define PERCENT_SQL \
+	"coalesce((SELECT h.percent FROM sis_sync.sync_threshold h WHERE h.sync = s.name " \
+	"AND h.record_type = $2 AND (h.valid_until IS NULL OR h.valid_until > now())), " \
+	"CASE WHEN $3 THEN s.deletion_threshold ELSE 100 END)"
+
+/* ----------
+ * What must stay
+ * ----------
+ */
+
+/* A boolean over alias d (gone links): does one of its ends leave? */
+static const char *
+leaving_sql(SisRecordType type, bool end1_stays, bool end2_stays)
+{
+	return psprintf("(%s OR %s)",
+					end1_stays ? "false" :
+					psprintf("e1.state IS DISTINCT FROM %d", SIS_END_THERE),
+					end2_stays ? "false" :
+					psprintf("e2.state IS DISTINCT FROM %d", SIS_END_THERE));
+}
+
+static const char *
+end_joins(SisRecordType type)
+{
+	return type == SIS_ENROLLMENT ?
+		" LEFT JOIN resolved_section e1 ON e1.source_id = d.section_source_id"
+		" LEFT JOIN resolved_person e2 ON e2.source_id = d.person_source_id" :
+		" LEFT JOIN resolved_student e1 ON e1.source_id = d.student_source_id"
+		" LEFT JOIN resolved_contact e2 ON e2.source_id = d.contact_source_id";
+}
+
+static void
+keep_what_must_stay(Judge *judge, SisRecordType type)
+{
+	SisCounts  *counts = &judge->run->counts[type];
+	const char *name = sis_record_desc(type)->name;
+
+	if (counts->unreadable > 0)
+	{
+		sis_run_note(judge->run, "Type %s archived nothing: the ID of %lld rejected row(s) cannot be read.",
+					 name, (long long) counts->unreadable);
+		sis_delta_keep_gone(judge->delta, type,
+							psprintf("SELECT d.* FROM gone_%s d WHERE false", name),
+							&judge->params);
+	}
+	else if (counts->offer != SIS_OFFER_FULL)
+		sis_delta_keep_gone(judge->delta, type,
+							psprintf("SELECT d.* FROM gone_%s d%s WHERE %s", name,
+									 end_joins(type),
+									 leaving_sql(type, false, false)),
+							&judge->params);
+}
+
+/* ----------
+ * Counting A and N
+ * ----------
+ */
+
+/* The schools of a record, as a text[] over an alias. */
+static const char *
+schools_sql(SisRecordType type, const char *alias)
+{
+	switch (type)
+	{
+		case SIS_SECTION:
+			return psprintf("ARRAY[%s.school_source_id]", alias);
+		case SIS_STUDENT:
+		case SIS_STAFF:
+			return psprintf("%s.school_source_ids || %s.school_source_id",
+							alias, alias);
+		case SIS_ENROLLMENT:
+			return "ARRAY[sec.school_source_id]";
+		default:
+			return "NULL::text[]";
+	}
+}
+
+/* An enrollment belongs to its section's school. */
+static const char *
+school_join(const Judge *judge, SisRecordType type, const char *alias)
+{
+	if (type != SIS_ENROLLMENT)
+		return "";
+	return psprintf(" LEFT JOIN %s sec ON sec.sync_id = $2 AND sec.source_id = %s.section_source_id",
+					judge->run->roster->tables[SIS_SECTION], alias);
+}
+
+/* A gone link does not count when the same link arrives under a new ID. */
+static const char *
+renewed_sql(const Judge *judge, SisRecordType type)
+{
+	const char *same = type == SIS_ENROLLMENT ?
+		"n.section_source_id = d.section_source_id AND n.person_source_id = d.person_source_id AND n.role = d.role" :
+		"n.student_source_id = d.student_source_id AND n.contact_source_id = d.contact_source_id";
+
+	return psprintf(" AND NOT EXISTS (SELECT 1 FROM creates_%s n WHERE %s)"
+					" AND NOT EXISTS (SELECT 1 FROM %s n WHERE n.sync_id = $2 AND n.created_run = $1 AND %s)",
+					sis_record_desc(type)->name, same,
+					judge->run->roster->tables[type], same);
+}
+
+static char *
+counted_sql(const Judge *judge, SisRecordType type)
+{
+	StringInfoData sql;
+	bool		link = sis_record_desc(type)->is_link;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT d.source_id, d.reason, %s FROM gone_%s d%s%s WHERE d.act = 'g'",
+					 schools_sql(type, "d"), sis_record_desc(type)->name,
+					 link ? end_joins(type) : "", school_join(judge, type, "d"));
+	if (link)
+	{
+		bool		end1 = type == SIS_ENROLLMENT ?
+			judge->tripped[SIS_SECTION] : judge->tripped[SIS_STUDENT];
+		bool		end2 = type == SIS_ENROLLMENT ?
+			judge->tripped[SIS_STUDENT] || judge->tripped[SIS_STAFF] :
+			judge->tripped[SIS_CONTACT];
+
+		appendStringInfo(&sql, " AND NOT %s%s", leaving_sql(type, end1, end2),
+						 renewed_sql(judge, type));
+	}
+	return sql.data;
+}
+
+static Trip *
+add_trip(Judge *judge, SisRecordType type, char *school)
+{
+	Trip	   *trip = palloc0(sizeof(Trip));
+
+	trip->type = type;
+	trip->school = school;
+	judge->trips = lappend(judge->trips, trip);
+	judge->tripped[type] = true;
+	return trip;
+}
+
+static void
+threshold_params(const Judge *judge, SisRecordType type, SisParams *params)
+{
+	memset(params, 0, sizeof(SisParams));
+	sis_param_text(params, judge->run->sync->name);
+	sis_param_text(params, sis_record_desc(type)->name);
+	sis_param_bool(params, sis_record_desc(type)->governed);
+	/* one of nine teachers may always resign; a school or a student not */
+	sis_param_bool(params, type != SIS_SCHOOL && type != SIS_STUDENT);
+}
+
+static void
+judge_district(Judge *judge, SisRecordType type, int64 left_scope)
+{
+	SisCounts  *counts = &judge->run->counts[type];
+	SisParams	params;
+	char	   *percent;
+
+	sis_exec_as_owner(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
+							   sis_scope_stored_sql(judge->run, type)),
+					  &judge->params, SPI_OK_SELECT);
+	counts->in_force = sis_value_int8(0, 1);
+
+	threshold_params(judge, type, &params);
+	sis_param_int8(&params, counts->in_force);
+	sis_exec_as_owner("SELECT trim_scale(x.percent)::text, greatest(div($5 * x.percent, 100), "
+					  "CASE WHEN x.percent > 0 AND $4 THEN x.min_allowed ELSE 0 END)::int8 "
+					  "FROM (SELECT s.min_allowed, " PERCENT_SQL " AS percent FROM sis_sync.sync s WHERE s.name = $1) x",
+					  &params, SPI_OK_SELECT);
+	percent = sis_value(0, 1);
+	counts->allowed = sis_value_int8(0, 2);
+	if (counts->to_archive > counts->allowed)
+	{
+		Trip	   *trip = add_trip(judge, type, NULL);
+
+		trip->to_archive = counts->to_archive;
+		trip->left_scope = left_scope;
+		trip->in_force = counts->in_force;
+		trip->percent = percent;
+		trip->allowed = counts->allowed;
+	}
+}
+
+/* The district's total would hide a school that lost everybody. */
+static void
+judge_schools(Judge *judge, SisRecordType type)
+{
+	const char *of_scope = judge->run->nschools < 0 ? "" : " AND u.school = ANY ($6)";
+	SisParams	params;
+	SisParams	stored;
+	SisRelation totals;
+	TupleDesc	desc;
+	uint64		n;
+
+	/* N of each school; the parameters are scope.c's */
+	stored = judge->params;
+	desc = CreateTemplateTupleDesc(2);
+	TupleDescInitEntry(desc, 1, "school", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
+	TupleDescInitEntry(desc, 2, "n", INT8OID, -1, 0);
+	totals = sis_relation_open("school_totals", desc,
+							   psprintf("SELECT u.school, count(*) FROM (%s) t%s, "
+										"LATERAL (SELECT DISTINCT x.school FROM unnest(%s) AS x (school)) u "
+										"WHERE u.school IS NOT NULL AND " SIS_IN_FORCE_SQL " GROUP BY u.school",
+										sis_scope_stored_sql(judge->run, type),
+										school_join(judge, type, "t"),
+										schools_sql(type, "t")),
+							   &stored);
+
+	threshold_params(judge, type, &params);
+	sis_param_int8(&params, judge->run->id);
+	sis_param_text_array(&params, judge->run->schools, Max(judge->run->nschools, 0));
+	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.run_school (run_id, school_source_id, record_type, to_archive, "
+							   "in_force, percent, allowed, tripped) "
+							   "SELECT $5, y.school, $2, y.a, y.n, y.percent, y.allowed, "
+							   "y.percent < 100 AND (y.a > y.allowed OR (y.a >= y.n AND y.n >= 5)) "
+							   "FROM (SELECT a.school, a.a, coalesce(t.n, 0) AS n, p.percent, "
+							   "greatest(div(greatest(coalesce(t.n, 0), p.school_min_records) * p.percent, 100), "
+							   "CASE WHEN p.percent > 0 AND $4 THEN p.min_allowed ELSE 0 END)::int8 AS allowed "
+							   "FROM (SELECT u.school, count(*) AS a FROM counted c, "
+							   "LATERAL (SELECT DISTINCT x.school FROM unnest(c.schools) AS x (school)) u "
+							   "WHERE u.school IS NOT NULL%s GROUP BY u.school) a "
+							   "LEFT JOIN school_totals t ON t.school = a.school "
+							   "CROSS JOIN (SELECT s.min_allowed, s.school_min_records, " PERCENT_SQL " AS percent "
+							   "FROM sis_sync.sync s WHERE s.name = $1) p) y "
+							   "ON CONFLICT (run_id, school_source_id, record_type) DO UPDATE SET "
+							   "to_archive = excluded.to_archive, in_force = excluded.in_force, percent = excluded.percent, "
+							   "allowed = excluded.allowed, tripped = excluded.tripped",
+							   of_scope),
+					  &params, SPI_OK_INSERT);
+	sis_relation_close(&totals);
+
+	memset(&params, 0, sizeof(params));
+	sis_param_int8(&params, judge->run->id);
+	sis_param_text(&params, sis_record_desc(type)->name);
+	n = sis_exec_as_owner("SELECT r.school_source_id, r.to_archive, r.in_force, trim_scale(r.percent)::text, r.allowed, "
+						  "(SELECT count(*) FROM counted c WHERE c.reason = 'left scope' AND r.school_source_id = ANY (c.schools)) "
+						  "FROM sis_sync.run_school r WHERE r.run_id = $1 AND r.record_type = $2 AND r.tripped "
+						  "ORDER BY r.school_source_id",
+						  &params, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		Trip	   *trip = add_trip(judge, type, sis_value(i, 1));
+
+		trip->to_archive = sis_value_int8(i, 2);
+		trip->in_force = sis_value_int8(i, 3);
+		trip->percent = sis_value(i, 4);
+		trip->allowed = sis_value_int8(i, 5);
+		trip->left_scope = sis_value_int8(i, 6);
+		trip->all_lost = trip->to_archive <= trip->allowed;
+	}
+}
+
+static void
+judge_type(Judge *judge, SisRecordType type)
+{
+	SisCounts  *counts = &judge->run->counts[type];
+	SisTypeDelta *delta = &judge->delta->types[type];
+	SisRelation counted;
+	int64		left_scope = 0;
+
+	counts->to_archive = 0;
+	if (delta->rows[SIS_DELTA_GONE] == 0)
+	{
+		judge_district(judge, type, 0);
+		return;
+	}
+	counted = sis_relation_open("counted", judge->desc, counted_sql(judge, type),
+								&judge->params);
+	sis_exec_as_owner("SELECT count(*), count(*) FILTER (WHERE reason = 'left scope') FROM counted",
+					  NULL, SPI_OK_SELECT);
+	counts->to_archive = sis_value_int8(0, 1);
+	left_scope = sis_value_int8(0, 2);
+	judge_district(judge, type, left_scope);
+	if (sis_record_desc(type)->has_school_guard && counts->to_archive > 0)
+		judge_schools(judge, type);
+	sis_relation_close(&counted);
+}
+
+/* ----------
+ * The verdict
+ * ----------
+ */
+
+static void
+hold_back(Judge *judge)
+{
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisRecordType type = (SisRecordType) t;
+		SisParams	params = judge->params;
+		char	   *school;
+
+		if (judge->delta->types[type].rows[SIS_DELTA_GONE] == 0)
+			continue;
+		school = type == SIS_SECTION || type == SIS_STUDENT ||
+			type == SIS_STAFF || type == SIS_COURSE || type == SIS_ENROLLMENT ?
+			"d.school_source_id" : type == SIS_SCHOOL ? "d.source_id" : "NULL";
+		sis_exec_as_owner(psprintf("INSERT INTO sis_sync.pending_archive (run_id, record_type, source_id, school_source_id, reason) "
+								   "SELECT $1, '%s', d.source_id, %s, d.reason FROM gone_%s d "
+								   "ON CONFLICT (run_id, record_type, source_id) DO NOTHING",
+								   sis_record_desc(type)->name, school,
+								   sis_record_desc(type)->name),
+						  &params, SPI_OK_INSERT);
+	}
+}
+
+static void
+append_trip(StringInfo buf, const Trip *trip)
+{
+	const char *name = sis_record_desc(trip->type)->name;
+
+	if (trip->all_lost)
+		appendStringInfo(buf, "all %lld records of type %s would be archived",
+						 (long long) trip->to_archive, name);
+	else
+		appendStringInfo(buf, "%lld of %lld records of type %s would be archived, %s percent allows %lld",
+						 (long long) trip->to_archive, (long long) trip->in_force,
+						 name, trip->percent, (long long) trip->allowed);
+}
+
+static SisFailure *
+verdict(Judge *judge)
+{
+	SisFailure *failure;
+	StringInfoData message,
+				detail;
+	Trip	   *first;
+	ListCell   *lc;
+	const char *sync = quote_literal_cstr(judge->run->sync->name);
+
+	if (judge->trips == NIL)
+		return NULL;
+	hold_back(judge);
+	first = linitial(judge->trips);
+
+	initStringInfo(&message);
+	appendStringInfoString(&message, "deletion threshold reached");
+	if (first->school != NULL)
+		appendStringInfo(&message, " in school \"%s\"", first->school);
+	appendStringInfoString(&message, ": ");
+	append_trip(&message, first);
+
+	initStringInfo(&detail);
+	foreach(lc, judge->trips)
+	{
+		Trip	   *trip = lfirst(lc);
+
+		if (trip->school != NULL)
+			appendStringInfo(&detail, "School \"%s\": ", trip->school);
+		else
+			appendStringInfoString(&detail, "District: ");
+		append_trip(&detail, trip);
+		appendStringInfo(&detail, " (%lld not in the feed, %lld now at a school that is not set up).\n",
+						 (long long) (trip->to_archive - trip->left_scope),
+						 (long long) trip->left_scope);
+	}
+	appendStringInfoString(&detail, "Nothing was archived.");
+
+	failure = palloc0(sizeof(SisFailure));
+	sis_fail(failure, SIS_ERR_THRESHOLD, sis_record_desc(first->type)->name,
+			 detail.data,
+			 psprintf("See who it is: SELECT * FROM sis_sync.pending_archive WHERE run_id = %lld. "
+					  "If they should go, raise the threshold for this type until tomorrow: "
+					  "INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES (%s, '%s', ..., now() + '1 day'), and run the sync again.",
+					  (long long) judge->run->id, sync,
+					  sis_record_desc(first->type)->name),
+			 "%s", message.data);
+	return failure;
+}
+
+SisFailure *
+sis_guard_threshold(SisRun *run, SisDelta *delta)
+{
+	Judge	   *judge = palloc0(sizeof(Judge));
+
+	judge->run = run;
+	judge->delta = delta;
+	sis_scope_params(run, &judge->params);
+	judge->desc = CreateTemplateTupleDesc(3);
+	TupleDescInitEntry(judge->desc, 1, "source_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(judge->desc, 1, C_COLLATION_OID);
+	TupleDescInitEntry(judge->desc, 2, "reason", TEXTOID, -1, 0);
+	TupleDescInitEntry(judge->desc, 3, "schools", TEXTARRAYOID, -1, 0);
+	TupleDescInitEntryCollation(judge->desc, 3, C_COLLATION_OID);
+
+	/* record types stand in such an order that ends come before their links */
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisRecordType type = (SisRecordType) t;
+
+		if (delta->types[type].rows[SIS_DELTA_GONE] > 0)
+			keep_what_must_stay(judge, type);
+		judge_type(judge, type);
+	}
+	return verdict(judge);
+}
