@@ -31,6 +31,7 @@ OBJS = \
 	src/transport/directory.o \
 	src/base/record.o \
 	src/base/fingerprint.o \
+	src/base/seen.o \
 	src/base/value.o \
 	src/base/error.o \
 	src/base/option.o \

@@ -15,7 +15,6 @@
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -43,22 +42,27 @@ sis_delta_create(void)
 	return delta;
 }
 
+/* At most a handful are large at once; together they take about work_mem. */
+static Tuplestorestate *
+make_store(SisDelta *delta)
+{
+	MemoryContext old = MemoryContextSwitchTo(delta->cxt);
+	ResourceOwner owner = CurrentResourceOwner;
+	Tuplestorestate *store;
+
+	CurrentResourceOwner = delta->owner;
+	store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(old);
+	return store;
+}
+
 /* Stores are made when the first row comes: most types change in few ways. */
 static Tuplestorestate *
 get_store(SisDelta *delta, SisTypeDelta *type, SisDeltaStore which)
 {
 	if (type->stores[which] == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(delta->cxt);
-		ResourceOwner owner = CurrentResourceOwner;
-
-		/* at most a handful are large at once; together about work_mem */
-		CurrentResourceOwner = delta->owner;
-		type->stores[which] = tuplestore_begin_heap(false, false,
-													Max(work_mem / 8, 64));
-		CurrentResourceOwner = owner;
-		MemoryContextSwitchTo(old);
-	}
+		type->stores[which] = make_store(delta);
 	return type->stores[which];
 }
 
@@ -74,6 +78,8 @@ sis_delta_clear(SisDelta *delta)
 			if (type->stores[i] != NULL)
 				tuplestore_end(type->stores[i]);
 		}
+		if (type->pairs != NULL)
+			tuplestore_end(type->pairs);
 		memset(type, 0, sizeof(SisTypeDelta));
 	}
 }
@@ -153,20 +159,83 @@ receiver_shutdown(DestReceiver *self)
 {
 }
 
-void
-sis_delta_fill(SisDelta *delta, SisRecordType type, const char *sql,
-			   const SisParams *params)
+/* Counts a pair that needs no look at its values, keeps the others. */
+static bool
+receive_pair(TupleTableSlot *slot, DestReceiver *self)
 {
+	DeltaReceiver *receiver = (DeltaReceiver *) self;
+	SisTypeDelta *type = receiver->type;
+	int			act,
+				stand;
+
+	slot_getsomeattrs(slot, 2);
+	act = DatumGetChar(slot->tts_values[0]) & 0x7F;
+	stand = slot->tts_isnull[1] ? 0 : DatumGetChar(slot->tts_values[1]) & 0x7F;
+	if ((act == SIS_ACT_SKIP || act == SIS_ACT_MANUAL) && stand != SIS_STAND_LOST)
+	{
+		type->by_act[act]++;
+		type->by_stand[stand]++;
+	}
+	else
+		tuplestore_puttupleslot(type->pairs, slot);
+	return true;
+}
+
+static void
+pairs_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+	DeltaReceiver *receiver = (DeltaReceiver *) self;
+	MemoryContext old = MemoryContextSwitchTo(receiver->delta->cxt);
+
+	receiver->type->pairs_desc = CreateTupleDescCopy(desc);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+init_receiver(DeltaReceiver *receiver, SisDelta *delta, SisRecordType type)
+{
+	receiver->pub.rShutdown = receiver_shutdown;
+	receiver->pub.rDestroy = receiver_shutdown;
+	receiver->pub.mydest = DestTuplestore;
+	receiver->delta = delta;
+	receiver->type = &delta->types[type];
+}
+
+bool
+sis_delta_find_pairs(SisDelta *delta, SisRecordType type, const char *sql,
+					 const SisParams *params)
+{
+	SisTypeDelta *td = &delta->types[type];
 	DeltaReceiver receiver = {0};
 
+	init_receiver(&receiver, delta, type);
+	receiver.pub.receiveSlot = receive_pair;
+	receiver.pub.rStartup = pairs_startup;
+	td->pairs = make_store(delta);
+	sis_select_into(sql, params, &receiver.pub);
+	return tuplestore_tuple_count(td->pairs) > 0;
+}
+
+void
+sis_delta_fill(SisDelta *delta, SisRecordType type, const char *sql,
+			   const SisParams *params, bool by_pairs)
+{
+	SisTypeDelta *td = &delta->types[type];
+	DeltaReceiver receiver = {0};
+
+	init_receiver(&receiver, delta, type);
 	receiver.pub.receiveSlot = receive_row;
 	receiver.pub.rStartup = receiver_startup;
-	receiver.pub.rShutdown = receiver_shutdown;
-	receiver.pub.rDestroy = receiver_shutdown;
-	receiver.pub.mydest = DestTuplestore;
-	receiver.delta = delta;
-	receiver.type = &delta->types[type];
+	if (by_pairs)
+		sis_register_store("pairs", td->pairs, td->pairs_desc,
+						   (double) tuplestore_tuple_count(td->pairs));
 	sis_select_into(sql, params, &receiver.pub);
+	if (by_pairs)
+	{
+		sis_unregister_store("pairs");
+		tuplestore_end(td->pairs);
+		td->pairs = NULL;
+	}
 }
 
 static char *
@@ -221,44 +290,4 @@ sis_delta_keep_gone(SisDelta *delta, SisRecordType type, const char *sql,
 	tuplestore_end(old);
 	td->rows[SIS_DELTA_GONE] = tuplestore_tuple_count(kept);
 	sis_delta_register(delta, type);
-}
-
-SisRelation
-sis_relation_open(const char *name, TupleDesc desc, const char *sql,
-				  const SisParams *params)
-{
-	SisRelation relation;
-	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
-
-	relation.name = name;
-	relation.store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
-	SetTuplestoreDestReceiverParams(dest, relation.store, CurrentMemoryContext,
-									false, NULL, NULL);
-	sis_select_into(sql, params, dest);
-	dest->rDestroy(dest);
-	sis_register_store(name, relation.store, desc,
-					   (double) tuplestore_tuple_count(relation.store));
-	return relation;
-}
-
-void
-sis_relation_close(SisRelation *relation)
-{
-	sis_unregister_store(relation->name);
-	tuplestore_end(relation->store);
-}
-
-void
-sis_select_into(const char *sql, const SisParams *params, DestReceiver *dest)
-{
-	SisBridge	bridge;
-
-	sis_owner_begin(&bridge);
-	/* a stage estimated as one row would be joined by a nested loop */
-	(void) set_config_option("enable_nestloop", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("jit", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	sis_exec_into(sql, params, dest);
-	sis_owner_end(&bridge);
 }

@@ -44,6 +44,8 @@ typedef struct SisTypeDelta
 	Tuplestorestate *stores[SIS_N_DELTA_STORES];
 	int64		rows[SIS_N_DELTA_STORES];
 	TupleDesc	desc;			/* NULL: not computed */
+	Tuplestorestate *pairs;
+	TupleDesc	pairs_desc;
 	bool		registered;
 	int64		by_act[128];
 	int64		by_stand[128];
@@ -66,9 +68,21 @@ extern SisDelta *sis_delta_create(void);
 extern void sis_delta_clear(SisDelta *delta);
 extern void sis_delta_destroy(SisDelta *delta);
 
-/* Runs the delta query of a type (merge.c) into its stores. */
+/*
+ * Finds the pairs of a type that may differ: a SELECT of act, stand, tid and
+ * source_id.  Records that are only counted are counted here.  False when
+ * none is left to look up.
+ */
+extern bool sis_delta_find_pairs(SisDelta *delta, SisRecordType type,
+								 const char *sql, const SisParams *params);
+
+/*
+ * Runs the delta query of a type (merge.c) into its stores; with by_pairs it
+ * reads those found before, as "pairs".
+ */
 extern void sis_delta_fill(SisDelta *delta, SisRecordType type,
-						   const char *sql, const SisParams *params);
+						   const char *sql, const SisParams *params,
+						   bool by_pairs);
 
 /* Makes the stores of a type known to statements; and unknown again. */
 extern void sis_delta_register(SisDelta *delta, SisRecordType type);
@@ -80,26 +94,5 @@ extern void sis_delta_unregister(SisDelta *delta, SisRecordType type);
  */
 extern void sis_delta_keep_gone(SisDelta *delta, SisRecordType type,
 								const char *sql, const SisParams *params);
-
-/*
- * A relation of our own for later statements of this SPI level: the rows of a
- * SELECT, in a tuplestore registered under the name.
- */
-typedef struct SisRelation
-{
-	const char *name;
-	Tuplestorestate *store;
-} SisRelation;
-
-extern SisRelation sis_relation_open(const char *name, TupleDesc desc,
-									 const char *sql, const SisParams *params);
-extern void sis_relation_close(SisRelation *relation);
-
-/*
- * Runs a SELECT as the extension's owner, with planner settings that do not
- * trust the statistics of staging tables, into a receiver.
- */
-extern void sis_select_into(const char *sql, const SisParams *params,
-							DestReceiver *dest);
 
 #endif

@@ -17,7 +17,9 @@
 #include "access/htup_details.h"
 #include "base/compat.h"
 #include "base/spi.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "delta.h"
 #include "fold.h"
 #include "miscadmin.h"
 #include "slot.h"
@@ -28,6 +30,8 @@
 
 #define FETCH_ROWS		1000
 #define MARK_ROWS		1000
+
+#define IN_REPEATED_SQL "source_id IN (SELECT source_id FROM repeated)"
 
 /* columns of the cursor before those of the record type */
 enum
@@ -543,13 +547,11 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 						   "s.last_modified, s.fingerprint, coalesce(t.fingerprint = s.fingerprint, false)");
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
-	appendStringInfo(&sql, " FROM %s s LEFT JOIN (SELECT source_id, fingerprint FROM %s "
-					 "WHERE sync_id = $2) t ON t.source_id = s.source_id "
-					 "WHERE s.run_id = $1 AND s.source_id IS NOT NULL",
-					 fold->leaf, roster_table);
-	if (!whole)
-		appendStringInfoString(&sql, " AND s.source_id IN (SELECT source_id FROM suspects)");
-	appendStringInfoString(&sql, " ORDER BY s.source_id, s.fingerprint, s.line");
+	appendStringInfo(&sql, " FROM (SELECT * FROM %s WHERE run_id = $1 AND source_id IS NOT NULL%s) s "
+					 "LEFT JOIN (SELECT source_id, fingerprint FROM %s WHERE sync_id = $2%s) t "
+					 "ON t.source_id = s.source_id ORDER BY s.source_id, s.fingerprint, s.line",
+					 fold->leaf, whole ? "" : " AND " IN_REPEATED_SQL,
+					 roster_table, whole ? "" : " AND " IN_REPEATED_SQL);
 	return sql.data;
 }
 
@@ -593,13 +595,31 @@ read_groups(Fold *fold, Portal portal)
 	}
 }
 
-void
+/* Of the suspects, those whose ID really stands in more than one row. */
+static SisRelation
+find_repeated(Fold *fold)
+{
+	SisParams	params = {0};
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+
+	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
+	sis_param_int8(&params, sis_stage_run_id(fold->stage));
+	return sis_relation_open("repeated", desc,
+							 psprintf("SELECT source_id FROM %s WHERE run_id = $1 "
+									  "AND source_id IN (SELECT source_id FROM suspects) "
+									  "GROUP BY source_id HAVING count(*) > 1", fold->leaf),
+							 &params);
+}
+
+bool
 sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 		 const char *roster_table, int needs_parts, bool whole)
 {
 	Fold	   *fold = palloc0(sizeof(Fold));
 	Portal		portal;
 	SisBridge	bridge;
+	SisRelation repeated = {0};
 	Oid			types[2] = {INT8OID, INT8OID};
 	Datum		values[2];
 
@@ -618,9 +638,19 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 										   ALLOCSET_DEFAULT_SIZES);
 	fold->result = sis_record_create();
 
+	if (!whole)
+	{
+		repeated = find_repeated(fold);
+		if (tuplestore_tuple_count(repeated.store) == 0)
+		{
+			sis_relation_close(&repeated);
+			return false;
+		}
+	}
 	values[0] = Int64GetDatum(sis_stage_run_id(stage));
 	values[1] = Int64GetDatum(sync_id);
 	sis_owner_begin(&bridge);
+	sis_distrust_statistics();
 	portal = SPI_cursor_open_with_args(NULL, cursor_sql(fold, roster_table, whole),
 									   2, types, values, NULL, false,
 									   CURSOR_OPT_NO_SCROLL);
@@ -628,6 +658,9 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	SPI_cursor_close(portal);
 	sis_owner_end(&bridge);
 	flush_all_marks(fold);
+	if (!whole)
+		sis_relation_close(&repeated);
 	MemoryContextDelete(fold->group_cxt);
 	MemoryContextDelete(fold->mark_cxt);
+	return true;
 }

@@ -10,9 +10,10 @@
 /*
  * Folds the staged rows of a type.  whole: the layout spreads its records
  * over several rows (needs_parts); else only the IDs of the relation
- * "suspects", registered with SPI, that occur more than once.
+ * "suspects", registered with SPI, that occur more than once.  False when
+ * there was nothing to fold.
  */
-extern void sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
+extern bool sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 					 const char *roster_table, int needs_parts, bool whole);
 
 #endif

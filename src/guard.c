@@ -376,7 +376,7 @@ sis_guard_empty(SisRun *run, const int64 active[SIS_N_RECORD_TYPES])
 			continue;
 		sis_scope_params(run, &params);
 		sis_exec_as_owner(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
-								   sis_scope_stored_sql(run, type)),
+								   sis_scope_stored_sql(run, type, true)),
 						  &params, SPI_OK_SELECT);
 		in_force = sis_value_int8(0, 1);
 		if (type == SIS_STUDENT)

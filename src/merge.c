@@ -117,8 +117,65 @@ action_sql(const SisRun *run, SisRecordType type)
 					holds ? SIS_ACT_HOLD : SIS_ACT_RESTORE);
 }
 
+/* How the rows of a delta are found. */
+typedef enum DeltaHow
+{
+	DELTA_FULL_JOIN,			/* a type of few rows */
+	DELTA_FIRST_LOAD,			/* nothing is stored yet */
+	DELTA_PAIRS					/* by "pairs", from pairs_sql() */
+} DeltaHow;
+
+/*
+ * Staged and stored rows side by side, as s and t.  A full join of whole rows
+ * would drag every column of millions of equal rows through its hash table,
+ * so keys and fingerprints are joined first, and only the pairs that differ
+ * are looked up.
+ */
 static char *
-delta_sql(const SisRun *run, SisRecordType type)
+from_sql(const SisRun *run, SisRecordType type, DeltaHow how)
+{
+	char	   *staged = sis_scope_staged_sql(run, type, true);
+	char	   *stored = sis_scope_stored_sql(run, type, true);
+
+	switch (how)
+	{
+		case DELTA_FULL_JOIN:
+			return psprintf("(%s) s FULL JOIN (%s) t ON t.source_id = s.source_id",
+							staged, stored);
+		case DELTA_FIRST_LOAD:
+			return psprintf("(%s) s LEFT JOIN (SELECT * FROM (%s) z WHERE false) t "
+							"ON t.source_id = s.source_id", staged, stored);
+		case DELTA_PAIRS:
+			return psprintf("pairs p LEFT JOIN (%s) s ON s.tid = p.tid "
+							"LEFT JOIN (%s) t ON t.source_id = p.source_id",
+							staged, stored);
+	}
+	return NULL;				/* keep compiler quiet */
+}
+
+/* Keys of what differs, or might: act and stand may turn out otherwise. */
+static char *
+pairs_sql(const SisRun *run, SisRecordType type)
+{
+	return psprintf("SELECT x.act, x.stand, x.tid, x.source_id FROM "
+					"(SELECT (CASE WHEN s.stand = 'a' AND t.fingerprint = s.fingerprint AND t.archived_at IS NULL "
+					"AND t.sis_managed AND t.fingerprint_version = %d THEN NULL "
+					"WHEN t.source_id IS NULL THEN CASE WHEN s.stand = 'a' THEN 'c' "
+					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"WHEN NOT t.sis_managed THEN CASE WHEN s.stand = 'a' THEN 'm' "
+					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"WHEN s.stand = 'r' THEN NULL "
+					"WHEN s.stand IS DISTINCT FROM 'a' AND t.archived_at IS NOT NULL THEN "
+					"CASE WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"ELSE 'u' END)::\"char\" AS act, s.stand, s.tid, coalesce(s.source_id, t.source_id) AS source_id "
+					"FROM (%s) s FULL JOIN (%s) t ON t.source_id = s.source_id) x WHERE x.act IS NOT NULL",
+					SIS_FINGERPRINT_VERSION,
+					sis_scope_staged_sql(run, type, false),
+					sis_scope_stored_sql(run, type, false));
+}
+
+static char *
+delta_sql(const SisRun *run, SisRecordType type, DeltaHow how)
 {
 	const SisRecordDesc *desc = sis_record_desc(type);
 	char	   *action = action_sql(run, type);
@@ -153,10 +210,8 @@ delta_sql(const SisRun *run, SisRecordType type)
 						 desc->columns[i].name, desc->columns[i].name);
 	if (type == SIS_SCHOOL)
 		appendStringInfoString(&sql, ", s.app_school AS s_app_school, t.app_school AS t_app_school");
-	appendStringInfo(&sql, " FROM (%s) s FULL JOIN (%s) t ON t.source_id = s.source_id "
-					 "WHERE %s IS NOT NULL OFFSET 0) j",
-					 sis_scope_staged_sql(run, type),
-					 sis_scope_stored_sql(run, type), action);
+	appendStringInfo(&sql, " FROM %s WHERE %s IS NOT NULL OFFSET 0) j",
+					 from_sql(run, type, how), action);
 	return sql.data;
 }
 
@@ -200,6 +255,32 @@ log_lost_links(SisRun *run, SisDelta *delta, SisRecordType type)
 					  &params, SPI_OK_INSERT);
 }
 
+static bool
+nothing_stored(const SisRun *run, SisRecordType type)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->sync->id);
+	return sis_exec_as_owner(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 LIMIT 1",
+									  run->roster->tables[type]),
+							 &params, SPI_OK_SELECT) == 0;
+}
+
+static void
+compute_type(SisRun *run, SisDelta *delta, SisRecordType type,
+			 const SisParams *params)
+{
+	DeltaHow	how = type == SIS_SCHOOL ? DELTA_FULL_JOIN :
+		nothing_stored(run, type) ? DELTA_FIRST_LOAD : DELTA_PAIRS;
+
+	if (how == DELTA_PAIRS &&
+		!sis_delta_find_pairs(delta, type, pairs_sql(run, type), params))
+		return;					/* nothing differs */
+	sis_delta_fill(delta, type, delta_sql(run, type, how), params,
+				   how == DELTA_PAIRS);
+	sis_delta_register(delta, type);
+}
+
 void
 sis_merge_compute(SisRun *run, SisDelta *delta,
 				  const int64 active[SIS_N_RECORD_TYPES], bool log_rejects)
@@ -216,8 +297,7 @@ sis_merge_compute(SisRun *run, SisDelta *delta,
 		if (run->counts[type].offer != SIS_OFFER_FULL &&
 			!sis_record_desc(type)->is_link)
 			continue;
-		sis_delta_fill(delta, type, delta_sql(run, type), &params);
-		sis_delta_register(delta, type);
+		compute_type(run, delta, type, &params);
 		count_delta(&run->counts[type], &delta->types[type], active[type]);
 		if (log_rejects)
 		{

@@ -285,13 +285,22 @@ sis_create_staging_tables(PG_FUNCTION_ARGS)
 		sis_exec(psprintf("COMMENT ON TABLE sis_sync.stage_%s IS 'rows received of type %s, by slot (see stage_slot), with file and line'",
 						  desc->name, desc->name), NULL, SPI_OK_UTILITY);
 
-		/* a leaf is filled and emptied whole: autovacuum would only disturb */
+		/*
+		 * A leaf is filled and emptied whole: autovacuum would only disturb.
+		 * A run analyzes it for the number of its rows; a small sample does.
+		 */
 		for (int slot = 0; slot < SIS_N_SLOTS; slot++)
+		{
 			sis_exec(psprintf("CREATE UNLOGGED TABLE sis_sync.stage_%s_%02d "
 							  "PARTITION OF sis_sync.stage_%s FOR VALUES IN (%d) "
 							  "WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false)",
 							  desc->name, slot, desc->name, slot),
 					 NULL, SPI_OK_UTILITY);
+			sis_exec(psprintf("ALTER TABLE %s ALTER run_id SET STATISTICS 1, "
+							  "ALTER status SET STATISTICS 1, ALTER source_id SET STATISTICS 1",
+							  sis_stage_leaf((SisRecordType) type, slot)),
+					 NULL, SPI_OK_UTILITY);
+		}
 	}
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -229,7 +229,7 @@ forget_out_of_scope(SisRun *run)
 		sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE d.run_id = $1 AND d.source_id NOT IN "
 								   "(SELECT x.source_id FROM (%s) x WHERE x.stand <> 'o') ",
 								   sis_stage_leaf(type, run->slot),
-								   sis_scope_staged_sql(run, type)),
+								   sis_scope_staged_sql(run, type, true)),
 						  &params, SPI_OK_DELETE);
 	}
 }

@@ -46,6 +46,7 @@ typedef struct SisRun
 	int64		options_hash;
 	char	  **schools;		/* source_ids of the schools in scope */
 	int			nschools;		/* -1: all schools */
+	bool		ends_missing;	/* an end of a link is known and not there */
 	StringInfoData note;		/* for run.note */
 } SisRun;
 

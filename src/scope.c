@@ -124,14 +124,18 @@ staged_joins(const SisRun *run, SisRecordType type)
 }
 
 char *
-sis_scope_staged_sql(const SisRun *run, SisRecordType type)
+sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 {
+	bool		link = sis_record_desc(type)->is_link;
+	bool		ends = link && (wide || run->ends_missing);
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT s.source_id, s.fingerprint, s.keep, s.source, s.line, "
+	appendStringInfoString(&sql, "SELECT s.source_id, s.fingerprint, "
 						   "(CASE s.status WHEN 'rejected' THEN 'r' WHEN 'deleted' THEN 'd' ELSE ");
-	if (sis_record_desc(type)->is_link)
+	if (link && !ends)
+		appendStringInfoString(&sql, "'a'");
+	else if (link)
 		appendStringInfo(&sql,
 						 "CASE WHEN e1.state = %d AND e2.state = %d THEN 'a' "
 						 "WHEN e1.state = %d OR e2.state = %d THEN 'o' "
@@ -140,16 +144,21 @@ sis_scope_staged_sql(const SisRun *run, SisRecordType type)
 	else
 		appendStringInfo(&sql, "CASE WHEN %s THEN 'a' ELSE 'o' END",
 						 in_scope_sql(run, type));
-	appendStringInfoString(&sql, " END)::\"char\" AS stand");
-	append_columns(&sql, type, "s");
+	appendStringInfoString(&sql, " END)::\"char\" AS stand, s.ctid AS tid");
+	if (wide)
+	{
+		appendStringInfoString(&sql, ", s.keep, s.source, s.line");
+		append_columns(&sql, type, "s");
+	}
 
 	/* the application's school comes from sync_school, not from the source */
-	if (type == SIS_SCHOOL)
+	if (type == SIS_SCHOOL && wide)
 		appendStringInfoString(&sql, ", (SELECT min(c.app_school) FROM sis_sync.sync_school c "
 							   "WHERE c.sync = $5 AND btrim(c.school_id) IN (btrim(s.sis_id), s.source_id)) AS app_school");
 	appendStringInfo(&sql, " FROM %s s%s WHERE s.run_id = $1 AND s.source_id IS NOT NULL "
 					 "AND s.status IN ('active', 'deleted', 'rejected')",
-					 sis_stage_leaf(type, run->slot), staged_joins(run, type));
+					 sis_stage_leaf(type, run->slot),
+					 link && !ends ? "" : staged_joins(run, type));
 	return sql.data;
 }
 
@@ -222,10 +231,14 @@ ended_sql(SisRecordType type)
 }
 
 char *
-sis_scope_stored_sql(const SisRun *run, SisRecordType type)
+sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
 {
 	StringInfoData sql;
 
+	if (!wide)
+		return psprintf("SELECT t.source_id, t.fingerprint, t.fingerprint_version, t.sis_managed, "
+						"t.archived_at FROM %s t WHERE t.sync_id = $2",
+						run->roster->tables[type]);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT t.source_id, t.fingerprint, t.fingerprint_version, t.sis_managed, "
 					 "t.archived_at, t.archived_reason, t.archived_run, %s AS frozen, %s AS ended, "
@@ -276,7 +289,7 @@ resolved_sql(const SisRun *run, SisRecordType type)
 					SIS_END_THERE,
 					keeps ? "true" : "false", SIS_END_THERE,
 					SIS_END_OUT, SIS_END_LEAVING,
-					sis_scope_staged_sql(run, type),
+					sis_scope_staged_sql(run, type, false),
 					run->roster->tables[type]);
 }
 
@@ -333,7 +346,7 @@ add_contacts(SisScope *scope, const SisRun *run)
 	{
 		add_relation(scope, "frozen_student",
 					 psprintf("SELECT t.source_id, 0 FROM (%s) t WHERE t.frozen",
-							  sis_scope_stored_sql(run, SIS_STUDENT)));
+							  sis_scope_stored_sql(run, SIS_STUDENT, true)));
 		add_relation(scope, "scope_contact",
 					 psprintf("SELECT DISTINCT s.contact_source_id, 0 FROM %s s JOIN resolved_student x "
 							  "ON x.source_id = s.student_source_id AND x.state = %d "
@@ -349,8 +362,17 @@ add_contacts(SisScope *scope, const SisRun *run)
 	add_relation(scope, "resolved_contact", resolved_sql(run, SIS_CONTACT));
 }
 
+/* Is any end known tonight that is not there? */
+static bool
+any_missing(const char *relation)
+{
+	return sis_exec_as_owner(psprintf("SELECT 1 FROM %s WHERE state <> %d LIMIT 1",
+									  relation, SIS_END_THERE),
+							 NULL, SPI_OK_SELECT) > 0;
+}
+
 SisScope *
-sis_scope_open(const SisRun *run)
+sis_scope_open(SisRun *run)
 {
 	SisScope   *scope = palloc0(sizeof(SisScope));
 
@@ -362,6 +384,8 @@ sis_scope_open(const SisRun *run)
 	add_sections(scope, run);
 	add_persons(scope, run);
 	add_contacts(scope, run);
+	run->ends_missing = any_missing("resolved_section") ||
+		any_missing("resolved_person") || any_missing("resolved_contact");
 	return scope;
 }
 

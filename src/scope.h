@@ -16,18 +16,23 @@
 extern void sis_scope_params(const SisRun *run, SisParams *params);
 
 /*
- * The staged rows of a type as a subquery: source_id, fingerprint, keep,
- * source, line, stand ("char", SIS_STAND_*) and the type's columns.
+ * The staged rows of a type as a subquery.  Wide: source_id, fingerprint,
+ * stand ("char", SIS_STAND_*), tid, keep, source, line and the type's columns.
+ * Narrow: the first four; where no end of a link is missing tonight, a
+ * narrow stand does not look for them, and an unknown end shows only in the
+ * wide one.
  */
-extern char *sis_scope_staged_sql(const SisRun *run, SisRecordType type);
+extern char *sis_scope_staged_sql(const SisRun *run, SisRecordType type,
+								  bool wide);
 
 /*
- * The stored rows of the sync as a subquery: source_id, fingerprint,
+ * The stored rows of the sync as a subquery.  Wide: source_id, fingerprint,
  * fingerprint_version, sis_managed, archived_at, archived_reason,
  * archived_run, frozen, ended, is_new (this run made or restored it) and the
- * type's columns.
+ * type's columns.  Narrow: the first five.
  */
-extern char *sis_scope_stored_sql(const SisRun *run, SisRecordType type);
+extern char *sis_scope_stored_sql(const SisRun *run, SisRecordType type,
+								  bool wide);
 
 /* "stored" rows that count in N. */
 #define SIS_IN_FORCE_SQL \
@@ -39,10 +44,10 @@ typedef struct SisScope SisScope;
 /*
  * Computes the relations that both subqueries join: which sections, persons,
  * students and contacts are there (resolved_…: source_id, state), which have
- * ended or are frozen.  They are registered with the current SPI connection
- * until sis_scope_close().
+ * ended or are frozen; and run->ends_missing.  They are registered with the
+ * current SPI connection until sis_scope_close().
  */
-extern SisScope *sis_scope_open(const SisRun *run);
+extern SisScope *sis_scope_open(SisRun *run);
 extern void sis_scope_close(SisScope *scope);
 
 /* state of an end in resolved_… */

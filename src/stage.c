@@ -6,7 +6,7 @@
  * given its fingerprint and buffered; full buffers go to the heap of the
  * type's leaf by multi-insert, as COPY does.  Leaves have no indexes,
  * triggers or constraints, so writing the heap is all there is to do.  IDs
- * pass a Bloom filter of fixed size: one that may have been seen before is a
+ * pass a set of fixed size (base/seen.h): one that may have been seen before is a
  * suspect, and fold.c looks at the suspects when all rows are there.
  *
  * Memory does not grow with the number of rows: buffers and filters have
@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "base/compat.h"
 #include "base/fingerprint.h"
+#include "base/seen.h"
 #include "base/spi.h"
 #include "base/value.h"
 #include "catalog/namespace.h"
@@ -26,7 +27,6 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fold.h"
-#include "lib/bloomfilter.h"
 #include "miscadmin.h"
 #include "slot.h"
 #include "stage.h"
@@ -65,11 +65,15 @@ static const char *const required_columns[SIS_N_RECORD_TYPES][MAX_REQUIRED] = {
 	[SIS_ENROLLMENT] = {"section_source_id", "person_source_id", "role"}
 };
 
-/* Expected distinct IDs and filter size per type: links are the most. */
-#define FILTER_KB_LINK		8192
-#define FILTER_KB_PERSON	2048
-#define FILTER_KB_OTHER		256
-#define FILTER_BITS_PER_ID	13
+/*
+ * Sizes of the sets of IDs: 26 bits for each of 5 M enrollments, 16 for each
+ * of 1 M persons.  More IDs only make more suspects.
+ */
+static const int seen_kb[SIS_N_RECORD_TYPES] = {
+	[SIS_SCHOOL] = 64, [SIS_TERM] = 64, [SIS_COURSE] = 64, [SIS_SECTION] = 512,
+	[SIS_STUDENT] = 2048, [SIS_STAFF] = 1024, [SIS_CONTACT] = 2048,
+	[SIS_STUDENT_CONTACT] = 4096, [SIS_ENROLLMENT] = 16384
+};
 
 typedef struct StageBuffer
 {
@@ -80,7 +84,7 @@ typedef struct StageBuffer
 	int			nused;
 	Size		bytes;
 	MemoryContext cxt;			/* values of buffered rows; reset when written */
-	bloom_filter *seen;
+	SisSeen    *seen;
 	Tuplestorestate *suspects;
 	int64		nsuspects;
 } StageBuffer;
@@ -375,33 +379,27 @@ look_for_id(SisStage *stage, SisRecordType type, SisValue id)
 	if (buffer->seen == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
-		int			kb = sis_record_desc(type)->is_link ? FILTER_KB_LINK :
-			is_person(type) ? FILTER_KB_PERSON : FILTER_KB_OTHER;
 
-		buffer->seen = bloom_create((int64) kb * 1024 * 8 / FILTER_BITS_PER_ID,
-									kb, 0);
+		buffer->seen = sis_seen_create(seen_kb[type]);
 		MemoryContextSwitchTo(old);
 	}
-	if (!bloom_lacks_element(buffer->seen, (unsigned char *) id.data, id.len))
+	if (!sis_seen_add(buffer->seen, id.data, id.len))
+		return;
+	if (buffer->suspects == NULL)
 	{
-		if (buffer->suspects == NULL)
-		{
-			MemoryContext old = MemoryContextSwitchTo(stage->cxt);
+		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
 
-			buffer->suspects = tuplestore_begin_heap(false, false, 1024);
-			MemoryContextSwitchTo(old);
-		}
-		ExecClearTuple(stage->suspect_slot);
-		stage->suspect_slot->tts_values[0] =
-			PointerGetDatum(cstring_to_text_with_len(id.data, id.len));
-		stage->suspect_slot->tts_isnull[0] = false;
-		ExecStoreVirtualTuple(stage->suspect_slot);
-		tuplestore_puttupleslot(buffer->suspects, stage->suspect_slot);
-		pfree(DatumGetPointer(stage->suspect_slot->tts_values[0]));
-		buffer->nsuspects++;
+		buffer->suspects = tuplestore_begin_heap(false, false, 1024);
+		MemoryContextSwitchTo(old);
 	}
-	else
-		bloom_add_element(buffer->seen, (unsigned char *) id.data, id.len);
+	ExecClearTuple(stage->suspect_slot);
+	stage->suspect_slot->tts_values[0] =
+		PointerGetDatum(cstring_to_text_with_len(id.data, id.len));
+	stage->suspect_slot->tts_isnull[0] = false;
+	ExecStoreVirtualTuple(stage->suspect_slot);
+	tuplestore_puttupleslot(buffer->suspects, stage->suspect_slot);
+	pfree(DatumGetPointer(stage->suspect_slot->tts_values[0]));
+	buffer->nsuspects++;
 }
 
 void
@@ -720,22 +718,25 @@ has_extra_parts(SisStage *stage, SisRecordType type)
 							 &params, SPI_OK_SELECT) > 0;
 }
 
-static void
+static bool
 fold_type(SisStage *stage, SisRecordType type, const SisRoster *roster)
 {
 	StageBuffer	   *buffer = &stage->buffers[type];
 	int			needs = stage->sink.needs_parts[type];
 	bool		whole = needs != SIS_PART_BASE || has_extra_parts(stage, type);
+	bool		folded;
 
 	if (!whole && buffer->suspects == NULL)
-		return;
+		return false;
 	if (buffer->suspects != NULL)
 		sis_register_store("suspects", buffer->suspects, stage->suspect_desc,
 						   buffer->nsuspects);
-	sis_fold(stage, type, stage->sync_id, roster->tables[type], needs, whole);
+	folded = sis_fold(stage, type, stage->sync_id, roster->tables[type], needs,
+					  whole);
 	if (buffer->suspects != NULL)
 		sis_unregister_store("suspects");
 	sis_stage_flush(stage);
+	return folded;
 }
 
 static void
@@ -753,38 +754,40 @@ recount(SisStage *stage, SisRecordType type)
 	counts->staged_rows = sis_value_int8(0, 2);
 }
 
+static void
+close_buffer(SisStage *stage, StageBuffer *buffer)
+{
+	FreeBulkInsertState(buffer->bulk);
+	for (int i = 0; i < MAX_BUFFERED_ROWS && buffer->slots[i] != NULL; i++)
+		ExecDropSingleTupleTableSlot(buffer->slots[i]);
+	table_finish_bulk_insert(buffer->rel, TABLE_INSERT_SKIP_FSM);
+	table_close(buffer->rel, NoLock);
+	if (buffer->suspects != NULL)
+		tuplestore_end(buffer->suspects);
+}
+
 void
 sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
 {
 	sis_stage_flush(stage);
-	for (int type = 0; fold && type < SIS_N_RECORD_TYPES; type++)
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
+		SisRecordType type = (SisRecordType) t;
+
 		/* what has been written must be visible to the fold's own queries */
 		CommandCounterIncrement();
 		stage->cid = GetCurrentCommandId(true);
-		fold_type(stage, (SisRecordType) type, roster);
-	}
-	CommandCounterIncrement();
-	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
-	{
-		StageBuffer	   *buffer = &stage->buffers[type];
-
-		FreeBulkInsertState(buffer->bulk);
-		for (int i = 0; i < MAX_BUFFERED_ROWS && buffer->slots[i] != NULL; i++)
-			ExecDropSingleTupleTableSlot(buffer->slots[i]);
-		table_finish_bulk_insert(buffer->rel, TABLE_INSERT_SKIP_FSM);
-		table_close(buffer->rel, NoLock);
-		if (buffer->suspects != NULL || stage->sink.needs_parts[type] != SIS_PART_BASE)
-			recount(stage, (SisRecordType) type);
-		if (buffer->suspects != NULL)
-			tuplestore_end(buffer->suspects);
-		if (buffer->seen != NULL)
-			bloom_free(buffer->seen);
 		if (stage->counts[type].staged_rows > ANALYZE_ROWS)
 			sis_exec_as_owner(psprintf("ANALYZE %s (run_id, status, source_id)",
-									   sis_stage_leaf((SisRecordType) type,
-													  stage->slot)),
+									   sis_stage_leaf(type, stage->slot)),
 							  NULL, SPI_OK_UTILITY);
+		if (fold && fold_type(stage, type, roster))
+		{
+			CommandCounterIncrement();
+			recount(stage, type);
+		}
 	}
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		close_buffer(stage, &stage->buffers[type]);
 	ExecDropSingleTupleTableSlot(stage->suspect_slot);
 }

@@ -197,7 +197,7 @@ judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 	char	   *percent;
 
 	sis_exec_as_owner(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
-							   sis_scope_stored_sql(judge->run, type)),
+							   sis_scope_stored_sql(judge->run, type, true)),
 					  &judge->params, SPI_OK_SELECT);
 	counts->in_force = sis_value_int8(0, 1);
 
@@ -242,7 +242,7 @@ judge_schools(Judge *judge, SisRecordType type)
 							   psprintf("SELECT u.school, count(*) FROM (%s) t%s, "
 										"LATERAL (SELECT DISTINCT x.school FROM unnest(%s) AS x (school)) u "
 										"WHERE u.school IS NOT NULL AND " SIS_IN_FORCE_SQL " GROUP BY u.school",
-										sis_scope_stored_sql(judge->run, type),
+										sis_scope_stored_sql(judge->run, type, true),
 										school_join(judge, type, "t"),
 										schools_sql(type, "t")),
 							   &stored);

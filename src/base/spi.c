@@ -11,6 +11,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -252,4 +253,52 @@ void
 sis_unregister_store(const char *name)
 {
 	(void) SPI_unregister_relation(name);
+}
+
+SisRelation
+sis_relation_open(const char *name, TupleDesc desc, const char *sql,
+				  const SisParams *params)
+{
+	SisRelation relation;
+	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+
+	relation.name = name;
+	relation.store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
+	SetTuplestoreDestReceiverParams(dest, relation.store, CurrentMemoryContext,
+									false, NULL, NULL);
+	sis_select_into(sql, params, dest);
+	dest->rDestroy(dest);
+	sis_register_store(name, relation.store, desc,
+					   (double) tuplestore_tuple_count(relation.store));
+	return relation;
+}
+
+void
+sis_relation_close(SisRelation *relation)
+{
+	sis_unregister_store(relation->name);
+	tuplestore_end(relation->store);
+}
+
+void
+sis_distrust_statistics(void)
+{
+	static const char *const settings[] = {
+		"enable_nestloop", "enable_mergejoin", "jit"
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+sis_select_into(const char *sql, const SisParams *params, DestReceiver *dest)
+{
+	SisBridge	bridge;
+
+	sis_owner_begin(&bridge);
+	sis_distrust_statistics();
+	sis_exec_into(sql, params, dest);
+	sis_owner_end(&bridge);
 }

@@ -79,7 +79,36 @@ extern void sis_register_store(const char *name, Tuplestorestate *store,
 							   TupleDesc desc, double rows);
 extern void sis_unregister_store(const char *name);
 
-/* OIDs of the extension and of its owner, looked up once per backend. */
+/*
+ * A relation of our own for later statements of this SPI level: the rows of a
+ * SELECT, in a tuplestore registered under the name.
+ */
+typedef struct SisRelation
+{
+	const char *name;
+	Tuplestorestate *store;
+} SisRelation;
+
+extern SisRelation sis_relation_open(const char *name, TupleDesc desc,
+									 const char *sql, const SisParams *params);
+extern void sis_relation_close(SisRelation *relation);
+
+/*
+ * Planner settings for statements on staging tables, until the bridge ends:
+ * an empty leaf that was filled since is estimated as one row, and joined by
+ * a nested loop; a tuplestore is estimated to repeat its keys, and sorted for
+ * a merge join.
+ */
+extern void sis_distrust_statistics(void);
+
+/*
+ * Runs a SELECT as the extension's owner, with planner settings that do not
+ * trust the statistics of staging tables, into a receiver.
+ */
+extern void sis_select_into(const char *sql, const SisParams *params,
+							DestReceiver *dest);
+
+/* The role that owns the extension. */
 extern Oid	sis_extension_owner(void);
 
 #endif

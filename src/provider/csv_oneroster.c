@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "lib/bloomfilter.h"
+#include "utils/memutils.h"
 
 #include "provider/csvset.h"
 
@@ -103,7 +104,12 @@ take_district(SisCsvTable *table, OneRoster *state)
 	if (table->deleted || id.data == NULL)
 		return;
 	if (state->ndistricts++ == 0)
-		state->district_id = pnstrdup(id.data, id.len);
+	{
+		/* outlives the file's context, as the state does */
+		state->district_id =
+			MemoryContextAllocZero(GetMemoryChunkContext(state), id.len + 1);
+		memcpy(state->district_id, id.data, id.len);
+	}
 }
 
 static void
