@@ -14,6 +14,7 @@ OBJS = \
 	src/runlog.o \
 	src/guard.o \
 	src/threshold.o \
+	src/rekey.o \
 	src/merge.o \
 	src/delta.o \
 	src/scope.o \

@@ -96,6 +96,13 @@ sis_delta_destroy(SisDelta *delta)
  * ----------
  */
 
+/* A link that is not taken and goes into the log of rejects. */
+static bool
+is_reject(int stand)
+{
+	return stand == SIS_STAND_LOST || stand == SIS_STAND_LAGGING;
+}
+
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -135,7 +142,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 		default:
 			break;				/* only counted */
 	}
-	if (stand == SIS_STAND_LOST)
+	if (is_reject(stand))
 	{
 		tuplestore_puttupleslot(get_store(receiver->delta, type,
 										  SIS_DELTA_LOST), slot);
@@ -171,7 +178,7 @@ receive_pair(TupleTableSlot *slot, DestReceiver *self)
 	slot_getsomeattrs(slot, 2);
 	act = DatumGetChar(slot->tts_values[0]) & 0x7F;
 	stand = slot->tts_isnull[1] ? 0 : DatumGetChar(slot->tts_values[1]) & 0x7F;
-	if ((act == SIS_ACT_SKIP || act == SIS_ACT_MANUAL) && stand != SIS_STAND_LOST)
+	if ((act == SIS_ACT_SKIP || act == SIS_ACT_MANUAL) && !is_reject(stand))
 	{
 		type->by_act[act]++;
 		type->by_stand[stand]++;

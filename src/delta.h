@@ -34,7 +34,7 @@ typedef enum SisDeltaStore
 	SIS_DELTA_CREATES,			/* "creates_student": c */
 	SIS_DELTA_CHANGES,			/* "changes_student": u, f, r */
 	SIS_DELTA_GONE,				/* "gone_student": g, e */
-	SIS_DELTA_LOST				/* "lost_enrollment": links to nothing */
+	SIS_DELTA_LOST				/* "lost_enrollment": links without an end */
 } SisDeltaStore;
 
 #define SIS_N_DELTA_STORES	(SIS_DELTA_LOST + 1)

@@ -547,7 +547,7 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 						   "s.last_modified, s.fingerprint, coalesce(t.fingerprint = s.fingerprint, false)");
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
-	appendStringInfo(&sql, " FROM (SELECT * FROM %s WHERE run_id = $1 AND source_id IS NOT NULL%s) s "
+	appendStringInfo(&sql, " FROM (SELECT ctid, * FROM %s WHERE run_id = $1 AND source_id IS NOT NULL%s) s "
 					 "LEFT JOIN (SELECT source_id, fingerprint FROM %s WHERE sync_id = $2%s) t "
 					 "ON t.source_id = s.source_id ORDER BY s.source_id, s.fingerprint, s.line",
 					 fold->leaf, whole ? "" : " AND " IN_REPEATED_SQL,

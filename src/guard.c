@@ -309,7 +309,7 @@ sis_guard_schools(SisRun *run)
  */
 
 void
-sis_guard_rejects(SisRun *run)
+sis_guard_rejects(SisRun *run, const SisDelta *delta)
 {
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
@@ -318,9 +318,11 @@ sis_guard_rejects(SisRun *run)
 		SisParams	params = {0};
 		int64		rows = Max(counts->rows_read,
 							   counts->received + counts->rejected);
+		int64		rejected = counts->rejected -
+			delta->types[type].by_stand[SIS_STAND_LAGGING];
 		int64		allowed;
 
-		if (counts->rejected <= MIN_REJECTS)
+		if (rejected <= MIN_REJECTS)
 			continue;
 		sis_param_text(&params, run->sync->name);
 		sis_param_int8(&params, rows);
@@ -328,12 +330,12 @@ sis_guard_rejects(SisRun *run)
 						  "FROM sis_sync.sync WHERE name = $1",
 						  &params, SPI_OK_SELECT);
 		allowed = Max(sis_value_int8(0, 1), MIN_REJECTS);
-		if (counts->rejected <= allowed)
+		if (rejected <= allowed)
 			continue;
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_REJECTS),
 				 errmsg("too many rejects: %lld of %lld rows of type %s were rejected, %s percent allows %lld",
-						(long long) counts->rejected, (long long) rows, name,
+						(long long) rejected, (long long) rows, name,
 						sis_value(0, 2), (long long) allowed),
 				 errhint("See SELECT reason, count(*), min(line) FROM sis_sync.reject WHERE run_id = %lld AND NOT loaded GROUP BY reason. If the bytes of a file cannot be read, it may be Windows-1252: ALTER SERVER %s OPTIONS (ADD encoding 'WIN1252').",
 						 (long long) run->id, quote_identifier(run->sync->server)),

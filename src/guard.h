@@ -28,12 +28,21 @@ extern void sis_guard_age(SisRun *run);
 /* Finds the schools in scope among those received; SI003 (rule 2). */
 extern void sis_guard_schools(SisRun *run);
 
-/* SI010 when too many rows of a type were rejected (rule 4). */
-extern void sis_guard_rejects(SisRun *run);
+/*
+ * SI010 when too many rows of a type were rejected (rule 4).  Links to an end
+ * that is leaving do not count: an export that lags behind is no bad export.
+ */
+extern void sis_guard_rejects(SisRun *run, const SisDelta *delta);
 
 /* SI007 when a type is empty tonight that was not (rule 3). */
 extern void sis_guard_empty(SisRun *run,
 							const int64 active[SIS_N_RECORD_TYPES]);
+
+/*
+ * SI011 when students or staff seem to have got new IDs (rule 8): a change of
+ * IDs must not look like everybody leaving.
+ */
+extern void sis_guard_rekeyed(SisRun *run, SisDelta *delta);
 
 /*
  * The threshold (rule 1).  Drops from the "gone" stores what must stay,

@@ -226,15 +226,15 @@ count_delta(SisCounts *counts, const SisTypeDelta *delta, int64 active)
 	const int64 *act = delta->by_act;
 	const int64 *stand = delta->by_stand;
 
-	counts->out_of_scope = stand[SIS_STAND_OUT] + stand[SIS_STAND_LAGGING];
+	counts->out_of_scope = stand[SIS_STAND_OUT];
 	counts->created = act[SIS_ACT_CREATE];
 	counts->updated = act[SIS_ACT_UPDATE];
 	counts->refreshed = act[SIS_ACT_REFRESH];
 	counts->restored = act[SIS_ACT_RESTORE];
 	counts->manual = act[SIS_ACT_MANUAL];
 	counts->frozen = act[SIS_ACT_FROZEN];
-	counts->unchanged = active - counts->out_of_scope - stand[SIS_STAND_LOST] -
-		counts->created - counts->updated - counts->restored - counts->manual;
+	counts->unchanged = active - counts->out_of_scope -
+		stand[SIS_STAND_LOST] - stand[SIS_STAND_LAGGING] - counts->created - counts->updated - counts->restored - counts->manual;
 }
 
 static void
@@ -247,10 +247,14 @@ log_lost_links(SisRun *run, SisDelta *delta, SisRecordType type)
 	sis_param_int8(&params, run->id);
 	sis_param_text(&params, sis_record_desc(type)->name);
 	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.reject (run_id, record_type, source, line, source_id, reason) "
-							   "SELECT $1, $2, d.source, d.line, d.source_id, %s FROM lost_%s d",
+							   "SELECT $1, $2, d.source, d.line, d.source_id, CASE d.stand WHEN 'n' THEN %s ELSE %s END "
+							   "FROM lost_%s d",
 							   type == SIS_ENROLLMENT ?
 							   "'its section or person is unknown'" :
 							   "'its student or contact is unknown'",
+							   type == SIS_ENROLLMENT ?
+							   "'its section or person is no longer in the source'" :
+							   "'its student or contact is no longer in the source'",
 							   sis_record_desc(type)->name),
 					  &params, SPI_OK_INSERT);
 }

@@ -180,8 +180,9 @@ compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 	sis_guard_schools(run);
 	*scope = sis_scope_open(run);
 	sis_merge_compute(run, delta, active, first);
-	sis_guard_rejects(run);
+	sis_guard_rejects(run, delta);
 	sis_guard_empty(run, active);
+	sis_guard_rekeyed(run, delta);
 }
 
 static void
@@ -270,6 +271,7 @@ sis_run_stage(const char *sync)
 	SisSource  *source = sis_source_load(run->sync->server);
 	SisFailure	failure = {SIS_OK};
 
+	sis_sync_check_schools(run->sync);
 	(void) find_provider(source);
 	run->slot = sis_slot_take(run->id, run->sync->name, false);
 	stage_source(run, source, &failure);
@@ -430,6 +432,7 @@ prepare_phase(Phase *phase)
 {
 	SisRun	   *run = phase->run;
 
+	sis_sync_check_schools(run->sync);
 	phase->source = sis_source_load(run->sync->server);
 	(void) find_provider(phase->source);
 	(void) sis_roster_open(run->sync->target_schema, AccessShareLock);

@@ -67,14 +67,18 @@ sis_sync_load(const char *name)
 	sync->nschools = (int) sis_value_int8(0, 8);
 	sync->today = sis_value(0, 9);
 	sync->this_year = pg_strtoint32(pnstrdup(sync->today, 4));
+	return sync;
+}
 
+void
+sis_sync_check_schools(const SisSync *sync)
+{
 	if (sync->nschools == 0 && !sync->all_schools)
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
-				 errmsg("sync \"%s\" has no schools", name),
+				 errmsg("sync \"%s\" has no schools", sync->name),
 				 errhint("Name them with INSERT INTO sis_sync.sync_school (sync, school_id) VALUES (%s, ...), or take every school of the source with UPDATE sis_sync.sync SET all_schools = true WHERE name = %s.",
-						 quote_literal_cstr(name), quote_literal_cstr(name))));
-	return sync;
+						 quote_literal_cstr(sync->name), quote_literal_cstr(sync->name))));
 }
 
 /* How many records a sync still has in its roster; 0 when the roster is gone. */

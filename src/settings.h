@@ -23,8 +23,11 @@ typedef struct SisSync
 
 /*
  * Reads a sync's settings, as the extension's owner.  SI009 when there is
- * none of that name, or when it has neither schools nor all_schools.
+ * none of that name.
  */
 extern SisSync *sis_sync_load(const char *name);
+
+/* SI009 when the sync has neither schools nor all_schools. */
+extern void sis_sync_check_schools(const SisSync *sync);
 
 #endif

@@ -54,8 +54,8 @@ typedef int (*SisCsvRead) (void *arg, char *buf, int len);
 /*
  * Opens a CSV text.  encoding is a PostgreSQL encoding ID: PG_UTF8 or
  * PG_WIN1252.  A UTF-8 byte order mark is skipped, and makes the text UTF-8
- * whatever encoding says.  All memory, libcsv's included, goes with the current
- * memory context.
+ * whatever encoding says.  All memory, libcsv's included, goes with the
+ * current memory context.
  */
 extern SisCsv *sis_csv_open(SisCsvRead read, void *arg, int encoding);
 

@@ -1,0 +1,204 @@
+/*
+ * shim.c
+ *		The few backend functions that src/format needs, without a server.
+ *
+ * Declared by PostgreSQL's own headers, so that a changed signature is
+ * noticed.  There is one memory context, and each chunk is a malloc of its own: the
+ * address sanitizer sees every byte past an end, and the leak check whatever
+ * a context callback forgot.  UTF-8 is verified by PostgreSQL's own code, from
+ * libpgcommon.
+ */
+#include "postgres.h"
+
+#include <stdlib.h>
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "shim.h"
+
+typedef struct Chunk
+{
+	struct Chunk *prev;
+	struct Chunk *next;
+} Chunk;
+
+MemoryContext CurrentMemoryContext = NULL;
+volatile sig_atomic_t InterruptPending = false;
+
+static Chunk chunks = {&chunks, &chunks};
+static MemoryContextCallback *callbacks = NULL;
+
+static void give_up(const char *what) pg_attribute_noreturn();
+
+static void
+give_up(const char *what)
+{
+	fputs(what, stderr);
+	fputc('\n', stderr);
+	abort();
+}
+
+static void *
+chunk_link(Chunk *chunk)
+{
+	if (chunk == NULL)
+		give_up("out of memory");
+	chunk->prev = &chunks;
+	chunk->next = chunks.next;
+	chunk->prev->next = chunk;
+	chunk->next->prev = chunk;
+	return chunk + 1;
+}
+
+static Chunk *
+chunk_unlink(void *pointer)
+{
+	Chunk	   *chunk = (Chunk *) pointer - 1;
+
+	chunk->prev->next = chunk->next;
+	chunk->next->prev = chunk->prev;
+	return chunk;
+}
+
+void *
+palloc(Size size)
+{
+	return chunk_link(malloc(sizeof(Chunk) + size));
+}
+
+void *
+palloc0(Size size)
+{
+	return chunk_link(calloc(1, sizeof(Chunk) + size));
+}
+
+void *
+repalloc(void *pointer, Size size)
+{
+	return chunk_link(realloc(chunk_unlink(pointer), sizeof(Chunk) + size));
+}
+
+void
+pfree(void *pointer)
+{
+	free(chunk_unlink(pointer));
+}
+
+void *
+MemoryContextAlloc(MemoryContext context, Size size)
+{
+	return palloc(size);
+}
+
+void
+MemoryContextRegisterResetCallback(MemoryContext context,
+								   MemoryContextCallback *cb)
+{
+	cb->next = callbacks;
+	callbacks = cb;
+}
+
+void
+shim_reset(void)
+{
+	while (callbacks != NULL)
+	{
+		MemoryContextCallback *cb = callbacks;
+
+		callbacks = cb->next;
+		cb->func(cb->arg);
+	}
+	while (chunks.next != &chunks)
+		pfree(chunks.next + 1);
+}
+
+void
+ProcessInterrupts(void)
+{
+}
+
+/* No error is expected; one that is raised ends the harness. */
+bool
+errstart(int elevel, const char *domain)
+{
+	return true;
+}
+
+bool
+errstart_cold(int elevel, const char *domain)
+{
+	return true;
+}
+
+int
+errcode(int sqlerrcode)
+{
+	return 0;
+}
+
+int
+errmsg(const char *fmt,...)
+{
+	fputs(fmt, stderr);
+	return 0;
+}
+
+int
+errmsg_internal(const char *fmt,...)
+{
+	fputs(fmt, stderr);
+	return 0;
+}
+
+int
+errdetail(const char *fmt,...)
+{
+	return 0;
+}
+
+void
+errfinish(const char *filename, int lineno, const char *funcname)
+{
+	give_up(": raised an error");
+}
+
+void
+ExceptionalCondition(const char *conditionName, const char *errorType,
+					 const char *fileName, int lineNumber)
+{
+	give_up(conditionName);
+}
+
+/* WIN1252 to UTF-8, as the server does it: stops at what has no meaning. */
+int
+pg_do_encoding_conversion_buf(Oid proc, int src_encoding, int dest_encoding,
+							  unsigned char *src, int srclen,
+							  unsigned char *dst, int dstlen, bool noError)
+{
+	static const pg_wchar c1[32] = {
+		0x20AC, 0, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
+		0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017D, 0,
+		0, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+		0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0, 0x017E, 0x0178
+	};
+	int			n;
+
+	/* the same cap as in mbutils.c */
+	if (srclen >= (dstlen - 1) / MAX_CONVERSION_GROWTH)
+		srclen = Max(0, (dstlen - 1) / MAX_CONVERSION_GROWTH);
+	for (n = 0; n < srclen; n++)
+	{
+		pg_wchar	c = src[n];
+
+		if (c >= 0x80 && c < 0xA0)
+			c = c1[c - 0x80];
+		if (c == 0)
+			break;
+		unicode_to_utf8(c, dst);
+		dst += pg_utf_mblen(dst);
+	}
+	*dst = '\0';
+	return n;
+}
