@@ -49,3 +49,6 @@ SHLIB_LINK = -lcsv
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# every object again when a header changes: PGXS tracks no dependencies here
+$(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)

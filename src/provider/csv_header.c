@@ -100,7 +100,9 @@ find_field(const SisCsvTable *table, char **headers, const char *names,
 
 		for (int i = 0; i < table->nheader; i++)
 		{
-			if (strcmp(headers[i], wanted) != 0)
+			/* status and dateLastModified say nothing of the content */
+			if (strcmp(headers[i], wanted) != 0 || i == table->status_field ||
+				i == table->modified_field)
 				continue;
 			if (*field >= 0)
 				return false;
@@ -200,9 +202,9 @@ is_secret(const char *header)
 		strstr(header, "passwd") != NULL || strstr(header, "pwd") != NULL;
 }
 
-/* Finds the columns without a place of their own that the sync wants. */
+/* Finds the columns that the sync wants kept as they come. */
 static void
-find_extras(SisCsvTable *table, char **headers, const bool *known)
+find_extras(SisCsvTable *table, char **headers)
 {
 	const SisSink *sink = table->sink;
 
@@ -217,7 +219,9 @@ find_extras(SisCsvTable *table, char **headers, const bool *known)
 			continue;
 		for (int i = 0; i < table->nheader; i++)
 		{
-			if (known[i] || strcmp(headers[i], wanted) != 0)
+			/* status and dateLastModified say nothing of the content */
+			if (strcmp(headers[i], wanted) != 0 || i == table->status_field ||
+				i == table->modified_field)
 				continue;
 			table->extras[table->nextras].field = i;
 			table->extras[table->nextras++].key = key;
@@ -317,7 +321,6 @@ take_header(SisCsvTable *table)
 {
 	const SisCsvFile *file = table->file;
 	char	  **headers;
-	bool	   *known;
 
 	table->fields = sis_csv_fields(table->csv);
 	table->nheader = sis_csv_nfields(table->csv);
@@ -325,7 +328,6 @@ take_header(SisCsvTable *table)
 		table->nheader--;		/* a comma too many at its end */
 
 	headers = palloc(Max(table->nheader, 1) * sizeof(char *));
-	known = palloc0(Max(table->nheader, 1) * sizeof(bool));
 	for (int i = 0; i < table->nheader; i++)
 		headers[i] = normal_header(table, table->fields[i].data,
 								   table->fields[i].len);
@@ -347,7 +349,6 @@ take_header(SisCsvTable *table)
 		table->field_of[c] = field;
 		if (field < 0)
 			continue;
-		known[field] = true;
 		if ((column->flags & SIS_CSV_STATUS) != 0)
 			table->status_field = field;
 		if ((column->flags & SIS_CSV_MODIFIED) != 0)
@@ -358,7 +359,7 @@ take_header(SisCsvTable *table)
 
 	/* a part that only says which role a person has brings nothing else */
 	if (file->part != SIS_PART_ROLE)
-		find_extras(table, headers, known);
+		find_extras(table, headers);
 	for (int k = 0; k < file->ntypes; k++)
 		make_plan(table, k);
 	set_offers(table);

@@ -238,10 +238,16 @@ void
 sis_csv_reject(SisCsvTable *table, int types, int column, const char *reason)
 {
 	SisValue	id;
+	SisValue	no_id = {NULL, 0};
 
 	if (!row_id(table, &id))
-		id.data = NULL;
-	reject(table, types, id, column, reason);
+		reject(table, types | table->beside, no_id, column, reason);
+	else
+	{
+		reject(table, types, id, column, reason);
+		if (table->beside != 0)
+			reject(table, table->beside, no_id, column, reason);
+	}
 }
 
 /* True when a row names, or may name, a record of a type beside its own. */
@@ -317,28 +323,19 @@ defect(SisCsvTable *table, int nfields)
  * no ID that could be read, so that these types archive nothing tonight.
  */
 static void
-reject_defective(SisCsvTable *table, int types, int beside, int nfields)
+reject_defective(SisCsvTable *table, int nfields)
 {
 	const char *reason = defect(table, nfields);
-	SisValue	id;
-	SisValue	no_id = {NULL, 0};
 	int			column = -1;
 
-	if (types == 0)
+	if (table->types == 0)
 		return;					/* a row that would have been passed over */
 	for (int c = table->file->ncolumns - 1; table->aligned && c >= 0; c--)
 	{
 		if (sis_csv_has(table, c) && !is_readable(table, table->field_of[c]))
 			column = c;
 	}
-	if (!row_id(table, &id))
-		reject(table, types | beside, no_id, column, reason);
-	else
-	{
-		reject(table, types, id, column, reason);
-		if (beside != 0)
-			reject(table, beside, no_id, column, reason);
-	}
+	sis_csv_reject(table, table->types, column, reason);
 }
 
 /* Fields beyond the header do not count while they are empty. */
@@ -372,7 +369,6 @@ static void
 take_row(SisCsvTable *table, bool good)
 {
 	int			nfields = sis_csv_nfields(table->csv);
-	int			beside;
 
 	table->fields = sis_csv_fields(table->csv);
 	table->line = sis_csv_line(table->csv);
@@ -383,10 +379,10 @@ take_row(SisCsvTable *table, bool good)
 	table->extra_made = false;
 
 	table->types = primary_types(table);
-	beside = count_row(table);
+	table->beside = count_row(table);
 
 	if (!table->sound)
-		reject_defective(table, table->types, beside, nfields);
+		reject_defective(table, nfields);
 	else if (table->file->row != NULL)
 		table->file->row(table);
 	else

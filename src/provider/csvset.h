@@ -159,6 +159,7 @@ struct SisCsvTable
 	bool		deleted;
 	bool		extra_made;		/* extra holds this row's */
 	int			types;			/* primary types it belongs to */
+	int			beside;			/* further types it names records of */
 
 	SisRecord  *record;			/* the one that is filled again and again */
 	StringInfoData extra;		/* JSON of the columns to keep */
@@ -230,7 +231,10 @@ extern bool sis_csv_is(SisValue value, const char *word);
 extern SisRecord *sis_csv_begin(SisCsvTable *table, int type_index);
 extern void sis_csv_put(SisCsvTable *table);
 
-/* Rejects the row as one of these types; column is the file's, or -1. */
+/*
+ * Rejects the row as one of these types, and with it what it names besides;
+ * column is the file's, or -1.
+ */
 extern void sis_csv_reject(SisCsvTable *table, int types, int column,
 						   const char *reason);
 
