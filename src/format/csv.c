@@ -83,6 +83,7 @@ struct SisCsv
 	int			next_cr;
 	int			next_quote;
 	int64		nlines;			/* physical lines taken */
+	bool		ends_here;		/* the last of them had no line end */
 
 	char	   *utf8;			/* a line converted to UTF-8 */
 	int			utf8_size;
@@ -314,6 +315,7 @@ take_line(SisCsv *csv, PhysicalLine *line)
 	line->len = end - csv->pos;
 	line->size = next - csv->pos;
 	line->has_quote = seek(csv, &csv->next_quote, '"') < end;
+	csv->ends_here = (next == end);
 	csv->pos = next;
 	csv->nlines++;
 	return LINE_TAKEN;
@@ -669,7 +671,7 @@ sis_csv_next(SisCsv *csv)
 			case LINE_NONE:
 				if (csv->open_bytes > 0)
 				{
-					fail(csv, SIS_CSV_UNCLOSED_QUOTE, csv->line);
+					fail(csv, SIS_CSV_CUT, csv->line);
 					return csv->last = SIS_CSV_FAILED;
 				}
 				csv->nfields = 0;
@@ -713,4 +715,10 @@ SisCsvProblem
 sis_csv_problem(const SisCsv *csv)
 {
 	return csv->problem;
+}
+
+bool
+sis_csv_ends_here(const SisCsv *csv)
+{
+	return csv->ends_here;
 }

@@ -37,6 +37,8 @@ typedef enum SisCsvProblem
 	/* of the file */
 	SIS_CSV_UNCLOSED_QUOTE,		/* a quote opened at "line" is never closed, or
 								 * is closed in the wrong place lines later */
+	SIS_CSV_CUT,				/* the text ends inside the quoted field that
+								 * opened in the row at "line" */
 	SIS_CSV_TOO_LONG,			/* a row is longer than SIS_CSV_MAX_ROW */
 	SIS_CSV_UTF16,				/* the file is UTF-16 or UTF-32 */
 	SIS_CSV_HTML,				/* the file is a web page */
@@ -68,5 +70,8 @@ extern const SisCsvField *sis_csv_fields(const SisCsv *csv);
 /* First line of the current row, from 1 (the header's line is 1). */
 extern int64 sis_csv_line(const SisCsv *csv);
 extern SisCsvProblem sis_csv_problem(const SisCsv *csv);
+
+/* Did the text end where the current row does, with no line end behind it? */
+extern bool sis_csv_ends_here(const SisCsv *csv);
 
 #endif

@@ -30,6 +30,12 @@ sis_csv_fail(const SisCsv *csv, const char *source, SisFailure *failure)
 							"A quote inside a quoted field must be doubled, and each opened quote closed.",
 							"file \"%s\" has a quote on line %lld that is not closed, or closed in the wrong place",
 							source, line);
+		case SIS_CSV_CUT:
+			return sis_fail(failure, SIS_ERR_INCOMPLETE, NULL,
+							psprintf("A quote in the row on line %lld is still open at the end: the file was cut, or the quote is not closed.",
+									 line),
+							"Have the file sent again.",
+							"file \"%s\" ends inside a quoted value", source);
 		case SIS_CSV_TOO_LONG:
 			return sis_fail(failure, SIS_ERR_MALFORMED, NULL,
 							psprintf("A row may have at most %d bytes.",

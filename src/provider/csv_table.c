@@ -365,7 +365,11 @@ is_deleted(const SisCsvTable *table)
 	return sis_csv_is(value, "tobedeleted") || sis_csv_is(value, "inactive");
 }
 
-static void
+/*
+ * Takes a row.  False when it shows that the file was cut: too few fields,
+ * and no line end behind the last of them.
+ */
+static bool
 take_row(SisCsvTable *table, bool good)
 {
 	int			nfields = sis_csv_nfields(table->csv);
@@ -374,6 +378,14 @@ take_row(SisCsvTable *table, bool good)
 	table->line = sis_csv_line(table->csv);
 	table->aligned = fits_header(table, nfields) &&
 		(good || sis_csv_problem(table->csv) != SIS_CSV_BAD_QUOTE);
+	if (nfields > 0 && nfields < table->nheader &&
+		sis_csv_ends_here(table->csv))
+		return sis_fail(table->sink->failure, SIS_ERR_INCOMPLETE, NULL,
+						psprintf("The row on line %lld has fewer fields than the header, and no line end.",
+								 (long long) table->line),
+						"Have the file sent again.",
+						"file \"%s\" ends in the middle of a row",
+						table->source);
 	table->sound = good && table->aligned;
 	table->deleted = table->aligned && is_deleted(table);
 	table->extra_made = false;
@@ -390,6 +402,7 @@ take_row(SisCsvTable *table, bool good)
 		sis_csv_begin(table, 0);
 		sis_csv_put(table);
 	}
+	return true;
 }
 
 bool
@@ -404,20 +417,15 @@ sis_csv_table_read(SisCsvTable *table)
 		return false;
 	for (;;)
 	{
-		switch (sis_csv_next(table->csv))
-		{
-			case SIS_CSV_ROW:
-				take_row(table, true);
-				break;
-			case SIS_CSV_BAD_ROW:
-				take_row(table, false);
-				break;
-			case SIS_CSV_END:
-				return true;
-			case SIS_CSV_FAILED:
-				return sis_csv_fail(table->csv, table->source,
-									table->sink->failure);
-		}
+		SisCsvResult result = sis_csv_next(table->csv);
+
+		if (result == SIS_CSV_END)
+			return true;
+		if (result == SIS_CSV_FAILED)
+			return sis_csv_fail(table->csv, table->source,
+								table->sink->failure);
+		if (!take_row(table, result == SIS_CSV_ROW))
+			return false;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
