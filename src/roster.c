@@ -23,6 +23,7 @@
 #include "roster.h"
 #include "slot.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"

@@ -226,12 +226,9 @@ void
 sis_runlog_failed(int64 run_id, const ErrorData *edata)
 {
 	SisParams	params = {0};
-	char		code[6];
-
-	strlcpy(code, unpack_sql_state(edata->sqlerrcode), sizeof(code));
 	sis_param_int8(&params, run_id);
 	sis_param_text(&params, sis_error_reason(edata->sqlerrcode));
-	sis_param_text(&params, code);
+	sis_param_text(&params, unpack_sql_state(edata->sqlerrcode));
 	sis_param_text(&params, edata->message);
 	sis_param_text(&params, edata->detail);
 	sis_param_text(&params, edata->hint);

@@ -30,6 +30,7 @@
 #include "miscadmin.h"
 #include "slot.h"
 #include "stage.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"

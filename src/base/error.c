@@ -80,7 +80,6 @@ sis_throw(const SisFailure *failure)
 			 failure->hint ? errhint("%s", failure->hint) : 0,
 			 failure->record_type ?
 			 err_generic_string(PG_DIAG_TABLE_NAME, failure->record_type) : 0));
-	pg_unreachable();
 }
 
 int

@@ -51,7 +51,7 @@ extern bool sis_fail(SisFailure *failure, SisErrorCode code,
 					 const char *message,...) pg_attribute_printf(6, 7);
 
 /* Raises a failure as an ERROR with SQLSTATE, constraint and table name. */
-extern void sis_throw(const SisFailure *failure) pg_attribute_noreturn();
+extern void sis_throw(const SisFailure *failure);
 
 /* For use inside ereport(): errcode plus the condition name as constraint. */
 extern int	sis_errcode(SisErrorCode code);

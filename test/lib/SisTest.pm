@@ -1,5 +1,7 @@
 package SisTest;
 
+=encoding UTF-8
+
 =head1 NAME
 
 SisTest - a private PostgreSQL cluster with sis_sync, for the TAP tests
