@@ -29,6 +29,9 @@
 #include "utils/memutils.h"
 
 #define FETCH_ROWS		1000
+
+/* No person has so many schools, roles or contacts; a hostile file may. */
+#define MAX_ROWS_OF_ID	500
 #define MARK_ROWS		1000
 
 #define IN_REPEATED_SQL "source_id IN (SELECT source_id FROM repeated)"
@@ -226,23 +229,24 @@ read_items(SisValue list, SisValue *items, int n)
 {
 	const char *p = list.data;
 	const char *end = list.data + list.len;
+	char	   *text = palloc(list.len);	/* of all items, one after the other */
 
 	while (p < end)
 	{
-		char	   *item;
+		char	   *item = text;
 		int			len = 0;
 
 		while (p < end && *p != '"')
 			p++;
 		if (p == end)
 			break;
-		item = palloc(end - p);
 		for (p++; p < end && *p != '"'; p++)
 		{
 			if (*p == '\\' && p + 1 < end)
 				p++;
 			item[len++] = *p;
 		}
+		text += len;
 		p++;
 		items[n].data = item;
 		items[n].len = len;
@@ -382,6 +386,7 @@ fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
 	{
 		const FoldRow *row = &fold->rows[i];
 
+		CHECK_FOR_INTERRUPTS();
 		if (row == winner || row->part != SIS_PART_BASE)
 			continue;
 		if (row->rejected ||
@@ -582,6 +587,13 @@ read_groups(Fold *fold, Portal portal)
 			else
 				MemoryContextSwitchTo(old);
 			read_row(fold, table->vals[i], table->tupdesc);
+			if (fold->nrows > MAX_ROWS_OF_ID)
+			{
+				const FoldRow *extra = &fold->rows[--fold->nrows];
+
+				log_reject(fold, extra, "too many rows have the same ID");
+				mark_duplicate(fold, extra);
+			}
 		}
 		SPI_freetuptable(table);
 		CHECK_FOR_INTERRUPTS();
@@ -618,10 +630,8 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 {
 	Fold	   *fold = palloc0(sizeof(Fold));
 	Portal		portal;
-	SisBridge	bridge;
 	SisRelation repeated = {0};
-	Oid			types[2] = {INT8OID, INT8OID};
-	Datum		values[2];
+	SisParams	params = {0};
 
 	fold->stage = stage;
 	fold->type = type;
@@ -647,16 +657,11 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 			return false;
 		}
 	}
-	values[0] = Int64GetDatum(sis_stage_run_id(stage));
-	values[1] = Int64GetDatum(sync_id);
-	sis_owner_begin(&bridge);
-	sis_distrust_statistics();
-	portal = SPI_cursor_open_with_args(NULL, cursor_sql(fold, roster_table, whole),
-									   2, types, values, NULL, false,
-									   CURSOR_OPT_NO_SCROLL);
+	sis_param_int8(&params, sis_stage_run_id(stage));
+	sis_param_int8(&params, sync_id);
+	portal = sis_cursor_on_roster(cursor_sql(fold, roster_table, whole), &params);
 	read_groups(fold, portal);
 	SPI_cursor_close(portal);
-	sis_owner_end(&bridge);
 	flush_all_marks(fold);
 	if (!whole)
 		sis_relation_close(&repeated);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/spi.h"
+#include "base/value.h"
 #include "catalog/pg_type.h"
 #include "guard.h"
 #include "scope.h"
@@ -71,10 +72,10 @@ stored_records(SisRun *run, SisRecordType type)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, run->sync->id);
-	sis_exec_as_owner(psprintf("SELECT count(*) FROM (SELECT 1 FROM %s WHERE sync_id = $1 "
-							   "AND sis_managed AND archived_at IS NULL LIMIT 1) x",
-							   run->roster->tables[type]),
-					  &params, SPI_OK_SELECT);
+	sis_exec_on_roster(psprintf("SELECT count(*) FROM (SELECT 1 FROM %s WHERE sync_id = $1 "
+								"AND sis_managed AND archived_at IS NULL LIMIT 1) x",
+								run->roster->tables[type]),
+					   &params);
 	return sis_value_int8(0, 1);
 }
 
@@ -116,9 +117,9 @@ sis_guard_district(SisRun *run)
 	ereport(ERROR,
 			(sis_errcode(SIS_ERR_CREDENTIALS),
 			 errmsg("the data is of another district: \"%s\", not \"%s\"",
-					run->district_id, known),
+					sis_printable(run->district_id), sis_printable(known)),
 			 errdetail("Sync \"%s\" has been filled from district \"%s\" so far.",
-					   run->sync->name, known),
+					   run->sync->name, sis_printable(known)),
 			 errhint("Check the server's address and credentials. If the district's ID really changed, run UPDATE sis_sync.sync_state SET district_id = NULL WHERE sync = %s.",
 					 quote_literal_cstr(run->sync->name))));
 }
@@ -233,11 +234,12 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 		const char *near = hits[i] == 0 ?
 			nearest(missing[i], received, nreceived) : NULL;
 
-		appendStringInfo(&detail, "%s\"%s\"%s", i == 0 ? "" : ", ", missing[i],
+		appendStringInfo(&detail, "%s\"%s\"%s", i == 0 ? "" : ", ",
+						 sis_printable(missing[i]),
 						 hits[i] > 1 ? " (ambiguous: more than one school has it)" : "");
 		if (near != NULL)
 			appendStringInfo(&hint, "\"%s\" is set up, \"%s\" was received. ",
-							 missing[i], near);
+							 sis_printable(missing[i]), sis_printable(near));
 	}
 	appendStringInfo(&hint, "The source sent %lld school%s. Compare sis_sync.sync_school with SELECT source_id, sis_id, name FROM sis_sync.stage_school WHERE run_id = %lld.",
 					 (long long) nschools, nschools == 1 ? "" : "s",
@@ -267,7 +269,7 @@ sis_guard_schools(SisRun *run)
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
 	sis_param_text(&params, run->sync->name);
-	n = sis_exec_as_owner(psprintf("WITH received AS (SELECT source_id, btrim(sis_id) AS sis_id FROM %s "
+	n = sis_exec_on_roster(psprintf("WITH received AS (SELECT source_id, btrim(sis_id) AS sis_id FROM %s "
 								   "WHERE run_id = $1 AND status = 'active' "
 								   "UNION SELECT t.source_id, t.sis_id FROM %s t JOIN %s s ON s.source_id = t.source_id "
 								   "WHERE t.sync_id = $2 AND t.archived_at IS NULL AND s.run_id = $1 AND s.status = 'rejected'), "
@@ -280,7 +282,7 @@ sis_guard_schools(SisRun *run)
 								   sis_stage_leaf(SIS_SCHOOL, run->slot),
 								   run->roster->tables[SIS_SCHOOL],
 								   sis_stage_leaf(SIS_SCHOOL, run->slot)),
-						  &params, SPI_OK_SELECT);
+						  &params);
 	run->schools = palloc(sizeof(char *) * Max(n, 1));
 	run->nschools = 0;
 	missing = palloc(sizeof(char *) * Max(n, 1));
@@ -377,9 +379,9 @@ sis_guard_empty(SisRun *run, const int64 active[SIS_N_RECORD_TYPES])
 			active[type] - run->counts[type].out_of_scope > 0)
 			continue;
 		sis_scope_params(run, &params);
-		sis_exec_as_owner(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
-								   sis_scope_stored_sql(run, type, true)),
-						  &params, SPI_OK_SELECT);
+		sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
+									sis_scope_stored_sql(run, type, true)),
+						   &params);
 		in_force = sis_value_int8(0, 1);
 		if (type == SIS_STUDENT)
 			empty_type(run, type, "no student in scope was received", in_force);

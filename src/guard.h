@@ -8,7 +8,7 @@
 #define SIS_GUARD_H
 
 #include "delta.h"
-#include "run.h"
+#include "runstate.h"
 
 /*
  * SI007 unless the staging tables hold what the log says they should: after a

@@ -265,9 +265,9 @@ nothing_stored(const SisRun *run, SisRecordType type)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, run->sync->id);
-	return sis_exec_as_owner(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 LIMIT 1",
-									  run->roster->tables[type]),
-							 &params, SPI_OK_SELECT) == 0;
+	return sis_exec_on_roster(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 LIMIT 1",
+									   run->roster->tables[type]),
+							  &params) == 0;
 }
 
 static void
@@ -320,6 +320,15 @@ sis_merge_compute(SisRun *run, SisDelta *delta,
  * ----------
  */
 
+/* A trigger on a roster table must not start a run inside of this one. */
+static bool writing = false;
+
+bool
+sis_merge_is_writing(void)
+{
+	return writing;
+}
+
 /*
  * PostgreSQL's detail of a violated constraint shows the row, a person's
  * data; neither a client nor a log may get that from us.
@@ -327,8 +336,13 @@ sis_merge_compute(SisRun *run, SisDelta *delta,
 static void
 hide_row_values(void *arg)
 {
-	if (ERRCODE_TO_CATEGORY(geterrcode()) ==
-		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+	int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+	/* "invalid input syntax for …" repeats the value */
+	if (category == ERRCODE_DATA_EXCEPTION)
+		errmsg("a value cannot be written to the roster");
+	if (category == ERRCODE_DATA_EXCEPTION ||
+		category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 		errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
 				  (const char *) arg);
 	errcontext("writing records of type %s", (const char *) arg);
@@ -339,13 +353,22 @@ write_roster(SisRecordType type, const char *sql, const SisParams *params,
 			 int expected)
 {
 	ErrorContextCallback context;
-	uint64		n;
+	volatile uint64 n = 0;
 
 	context.callback = hide_row_values;
 	context.arg = (void *) sis_record_desc(type)->name;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
-	n = sis_exec(sql, params, expected);
+	writing = true;
+	PG_TRY();
+	{
+		n = sis_exec(sql, params, expected);
+	}
+	PG_FINALLY();
+	{
+		writing = false;
+	}
+	PG_END_TRY();
 	error_context_stack = context.previous;
 	return n;
 }

@@ -6,7 +6,7 @@
 #define SIS_MERGE_H
 
 #include "delta.h"
-#include "run.h"
+#include "runstate.h"
 
 /*
  * Computes the delta of every type, with the relations of scope.c open, and
@@ -23,6 +23,9 @@ extern void sis_merge_compute(SisRun *run, SisDelta *delta,
  * Counts what was done into run->counts.
  */
 extern void sis_merge_apply(SisRun *run, SisDelta *delta);
+
+/* Is a statement of a run writing to a roster just now? */
+extern bool sis_merge_is_writing(void);
 
 /* Archives every record in the "gone" stores; as sis_merge_apply(). */
 extern void sis_merge_archive(SisRun *run, SisDelta *delta);

@@ -56,9 +56,9 @@ count_in_force(SisRun *run, SisRecordType type)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, run->sync->id);
-	sis_exec_as_owner(psprintf("SELECT count(*) FROM %s WHERE sync_id = $1 AND sis_managed AND archived_at IS NULL",
-							   run->roster->tables[type]),
-					  &params, SPI_OK_SELECT);
+	sis_exec_on_roster(psprintf("SELECT count(*) FROM %s WHERE sync_id = $1 AND sis_managed AND archived_at IS NULL",
+								run->roster->tables[type]),
+					   &params);
 	return sis_value_int8(0, 1);
 }
 

@@ -26,6 +26,7 @@
 #include "runlog.h"
 #include "scope.h"
 #include "slot.h"
+#include "stage.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -35,25 +36,6 @@
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
 
-void
-sis_run_note(SisRun *run, const char *fmt,...)
-{
-	if (run->note.len > 0)
-		appendStringInfoChar(&run->note, ' ');
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
-
-		va_start(args, fmt);
-		needed = appendStringInfoVA(&run->note, fmt, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&run->note, needed);
-	}
-}
-
 /* ----------
  * Phase 1: who, what and where
  * ----------
@@ -62,7 +44,7 @@ sis_run_note(SisRun *run, const char *fmt,...)
 static void
 lock_sync(const SisSync *sync, bool session)
 {
-	if (!sis_sync_lock(sync->id, session))
+	if (sis_merge_is_writing() || !sis_sync_lock(sync->id, session))
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_IN_PROGRESS),
 				 errmsg("a run of sync \"%s\" is in progress", sync->name),
@@ -79,6 +61,8 @@ begin_run(const char *name, bool dry_run, bool session)
 	run->sync = sis_sync_load(name);
 	run->dry_run = dry_run;
 	initStringInfo(&run->note);
+	/* who may not run it neither locks it nor writes into its log */
+	sis_source_check_usage(run->sync->server);
 	lock_sync(run->sync, session);
 	run->id = sis_runlog_start(run->sync, dry_run);
 	return run;
@@ -286,7 +270,6 @@ open_step(int64 run_id, const char *phase, LOCKMODE mode)
 {
 	SisRun	   *run = sis_runlog_load(run_id, phase);
 
-	(void) sis_source_load(run->sync->server);	/* USAGE, as for staging */
 	lock_sync(run->sync, false);
 	run->roster = sis_roster_open(run->sync->target_schema, mode);
 	return run;
@@ -439,15 +422,27 @@ prepare_phase(Phase *phase)
 	run->slot = sis_slot_take(run->id, run->sync->name, true);
 }
 
+/*
+ * The session's locks again, for this transaction: a trigger of the
+ * application that calls pg_advisory_unlock_all() cannot drop these.
+ */
+static void
+lock_in_transaction(SisRun *run)
+{
+	sis_locks_for_transaction(run->sync->id, run->slot);
+}
+
 static void
 stage_phase(Phase *phase)
 {
+	lock_in_transaction(phase->run);
 	stage_source(phase->run, phase->source, phase->failure);
 }
 
 static void
 merge_phase(Phase *phase)
 {
+	lock_in_transaction(phase->run);
 	phase->failure = merge_all(phase->run, phase->delta);
 }
 

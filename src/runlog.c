@@ -105,7 +105,9 @@ sis_runlog_load(int64 run_id, const char *phase)
 	SisRun	   *run = palloc0(sizeof(SisRun));
 	SisParams	params = {0};
 	char	   *sync,
+			   *status,
 			   *is_phase;
+	int64		newest;
 
 	sis_param_int8(&params, run_id);
 	if (sis_exec_as_owner("SELECT r.sync, r.status, r.phase, r.dry_run, r.district_id, r.options_hash, "
@@ -115,15 +117,9 @@ sis_runlog_load(int64 run_id, const char *phase)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run %lld does not exist", (long long) run_id)));
-	if (strcmp(sis_value(0, 2), "running") != 0)
-		wrong_phase(run_id, psprintf("Its status is \"%s\".", sis_value(0, 2)));
-	if (sis_value_int8(0, 8) != run_id)
-		wrong_phase(run_id, psprintf("The newest run of the sync is %lld.",
-									 (long long) sis_value_int8(0, 8)));
+	status = sis_value(0, 2);
 	is_phase = sis_value(0, 3);
-	if (strcmp(is_phase, phase) != 0)
-		wrong_phase(run_id, psprintf("It is in phase \"%s\", not \"%s\".",
-									 is_phase, phase));
+	newest = sis_value_int8(0, 8);
 	run->id = run_id;
 	run->dry_run = sis_value_bool(0, 4);
 	run->district_id = sis_value(0, 5);
@@ -132,6 +128,17 @@ sis_runlog_load(int64 run_id, const char *phase)
 	sync = sis_value(0, 1);
 	run->sync = sis_sync_load(sync);
 	initStringInfo(&run->note);
+
+	/* how a run stands is told only to those who may run its sync */
+	sis_source_check_usage(run->sync->server);
+	if (strcmp(status, "running") != 0)
+		wrong_phase(run_id, psprintf("Its status is \"%s\".", status));
+	if (newest != run_id)
+		wrong_phase(run_id, psprintf("The newest run of the sync is %lld.",
+									 (long long) newest));
+	if (strcmp(is_phase, phase) != 0)
+		wrong_phase(run_id, psprintf("It is in phase \"%s\", not \"%s\".",
+									 is_phase, phase));
 	load_counts(run);
 	return run;
 }
@@ -216,7 +223,7 @@ sis_runlog_succeeded(const SisRun *run)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, run->id);
-	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'succeeded', phase = 'done', "
+	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'succeeded', phase = 'done', message = NULL, "
 					  "finished_at = clock_timestamp() WHERE id = $1",
 					  &params, SPI_OK_UPDATE);
 	sis_slot_pin(run->id, run->dry_run);
@@ -235,4 +242,23 @@ sis_runlog_failed(int64 run_id, const ErrorData *edata)
 	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'failed', finished_at = clock_timestamp(), "
 					  "reason = $2, error_code = $3, message = $4, detail = $5, hint = $6 WHERE id = $1",
 					  &params, SPI_OK_UPDATE);
+}
+
+void
+sis_run_note(SisRun *run, const char *fmt,...)
+{
+	if (run->note.len > 0)
+		appendStringInfoChar(&run->note, ' ');
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&run->note, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&run->note, needed);
+	}
 }

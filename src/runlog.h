@@ -5,7 +5,7 @@
 #ifndef SIS_RUNLOG_H
 #define SIS_RUNLOG_H
 
-#include "run.h"
+#include "runstate.h"
 
 /*
  * Marks runs of the sync that are still "running" as interrupted (the caller

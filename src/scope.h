@@ -6,7 +6,7 @@
 #define SIS_SCOPE_H
 
 #include "base/spi.h"
-#include "run.h"
+#include "runstate.h"
 
 /*
  * Parameters that every statement of a run shares:

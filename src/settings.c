@@ -4,17 +4,22 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "base/compat.h"
 #include "base/error.h"
 #include "base/spi.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "pgtime.h"
 #include "roster.h"
 #include "settings.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 static void
@@ -81,30 +86,56 @@ sis_sync_check_schools(const SisSync *sync)
 						 quote_literal_cstr(sync->name), quote_literal_cstr(sync->name))));
 }
 
-/* How many records a sync still has in its roster; 0 when the roster is gone. */
+/*
+ * Reads a roster table for the trigger below.  Whoever deletes a sync, often
+ * a superuser, must not run what the roster's owner put there: views are
+ * passed over, and tables are read as their owner, as ANALYZE does.
+ */
+static bool
+table_has_records(Oid relid, int64 sync_id)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	SisParams	params = {0};
+	Oid			userid;
+	int			sec_context,
+				guc_level;
+	bool		found = false;
+
+	if (rel == NULL)
+		return false;
+	if (rel->rd_rel->relkind == RELKIND_RELATION ||
+		rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		GetUserIdAndSecContext(&userid, &sec_context);
+		SetUserIdAndSecContext(rel->rd_rel->relowner,
+							   sec_context | SECURITY_RESTRICTED_OPERATION);
+		guc_level = NewGUCNestLevel();
+		(void) set_config_option("search_path", "pg_catalog, pg_temp",
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		sis_param_int8(&params, sync_id);
+		found = sis_exec(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 AND archived_at IS NULL AND sis_managed LIMIT 1",
+								  quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+															 RelationGetRelationName(rel))),
+						 &params, SPI_OK_SELECT) > 0;
+		AtEOXact_GUC(false, guc_level);
+		SetUserIdAndSecContext(userid, sec_context);
+	}
+	relation_close(rel, AccessShareLock);
+	return found;
+}
+
 static bool
 has_records(int64 sync_id, const char *schema)
 {
-	SisParams	params = {0};
+	Oid			nspid = get_namespace_oid(schema, true);
 
-	sis_param_text(&params, schema);
-	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	for (int type = 0; OidIsValid(nspid) && type < SIS_N_RECORD_TYPES; type++)
 	{
-		const char *name = sis_record_desc((SisRecordType) type)->name;
-		SisParams	ids = {0};
-		uint64		n;
+		Oid			relid = get_relname_relid(sis_record_desc((SisRecordType) type)->name,
+											  nspid);
 
-		params.n = 1;
-		sis_param_text(&params, name);
-		if (sis_exec("SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
-					 "ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
-					 &params, SPI_OK_SELECT) == 0)
-			continue;
-		sis_param_int8(&ids, sync_id);
-		n = sis_exec(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 AND archived_at IS NULL AND sis_managed LIMIT 1",
-							  quote_qualified_identifier(schema, name)),
-					 &ids, SPI_OK_SELECT);
-		if (n > 0)
+		if (OidIsValid(relid) && table_has_records(relid, sync_id))
 			return true;
 	}
 	return false;

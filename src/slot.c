@@ -51,6 +51,17 @@ try_lock(uint32 kind, uint32 key, bool session)
 }
 
 void
+sis_locks_for_transaction(int64 sync_id, int slot)
+{
+	if (!try_lock(LOCK_SYNC, (uint32) sync_id, false) ||
+		!try_lock(LOCK_SLOT, (uint32) slot, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the run's locks were taken by another session"),
+				 errhint("Does a trigger call pg_advisory_unlock_all()? It drops the locks of a run.")));
+}
+
+void
 sis_locks_release(void)
 {
 	while (nheld > 0)
@@ -60,6 +71,9 @@ sis_locks_release(void)
 bool
 sis_sync_lock(int64 sync_id, bool session)
 {
+	/* locks are re-entrant: a trigger must not run the sync inside its run */
+	if (nheld > 0)
+		return false;
 	return try_lock(LOCK_SYNC, (uint32) sync_id, session);
 }
 
@@ -139,8 +153,10 @@ sis_slot_take(int64 run_id, const char *sync, bool session)
 	SisParams	params = {0};
 	int			slot;
 
+	/* never wait: another run may just be taking the slot of our last one */
 	sis_param_text(&params, sync);
-	sis_exec_as_owner("UPDATE sis_sync.stage_slot SET pinned = false WHERE sync = $1 AND pinned",
+	sis_exec_as_owner("UPDATE sis_sync.stage_slot SET pinned = false WHERE slot = ANY (ARRAY("
+					  "SELECT slot FROM sis_sync.stage_slot WHERE sync = $1 AND pinned FOR UPDATE SKIP LOCKED))",
 					  &params, SPI_OK_UPDATE);
 	slot = lock_first(sync, session);
 	if (slot < 0)

@@ -69,7 +69,11 @@ extern bool sis_slot_lock(int slot, bool session);
  * one sync and one slot; they outlive commits and errors until released.
  * ----------
  */
+/* False also when a CALL of this very session holds it. */
 extern bool sis_sync_lock(int64 sync_id, bool session);
+
+/* Takes both locks, held by the session, for the transaction as well. */
+extern void sis_locks_for_transaction(int64 sync_id, int slot);
 
 /* Releases what this session holds; needs no transaction, never throws. */
 extern void sis_locks_release(void);

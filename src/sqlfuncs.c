@@ -104,7 +104,11 @@ sis_run(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of a sync must not be null")));
-	dry_run = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("dry_run must not be null")));
+	dry_run = PG_GETARG_BOOL(1);
 	sis_connect(SPI_OPT_NONATOMIC);
 	sync = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	sis_run_committing(sync, dry_run);

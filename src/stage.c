@@ -28,9 +28,9 @@
 #include "executor/tuptable.h"
 #include "fold.h"
 #include "miscadmin.h"
+#include "rejectlog.h"
 #include "slot.h"
 #include "stage.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
@@ -42,11 +42,8 @@
 #define MAX_BUFFERED_ROWS	1000
 #define MAX_BUFFERED_BYTES	(256 * 1024)
 
-/* Rejects are logged in groups. */
-#define MAX_BUFFERED_REJECTS	500
-
-/* Longer IDs do not fit the roster's primary key (a third of a page). */
-#define MAX_ID_BYTES		2000
+/* So many notes on values of a type are logged; more of them say no more. */
+#define MAX_NOTES			1000
 
 /* A leaf above this is analyzed: an estimate of no rows ruins a plan. */
 #define ANALYZE_ROWS		10000
@@ -90,18 +87,6 @@ typedef struct StageBuffer
 	int64		nsuspects;
 } StageBuffer;
 
-typedef struct BufferedReject
-{
-	char	   *record_type;
-	char	   *source;
-	int64		line;
-	char	   *source_id;
-	char	   *column;
-	char	   *reason;
-	char	   *row;
-	bool		loaded;
-} BufferedReject;
-
 struct SisStage
 {
 	SisSink		sink;			/* must be first */
@@ -119,9 +104,9 @@ struct SisStage
 	char		dates[SIS_MAX_COLUMNS][SIS_DATE_LEN + 1];
 	TupleDesc	suspect_desc;
 	TupleTableSlot *suspect_slot;
-	MemoryContext reject_cxt;
-	BufferedReject rejects[MAX_BUFFERED_REJECTS];
-	int			nrejects;
+	int64		nnotes[SIS_N_RECORD_TYPES];
+	SisRejectLog *rejects;
+	MemoryContext row_cxt;		/* of a rejected row's JSON; reset each time */
 };
 
 static void put_record(SisSink *sink, SisRecord *record);
@@ -180,8 +165,9 @@ sis_stage_open(int64 run_id, int slot, const SisSync *sync,
 	stage->cxt = CurrentMemoryContext;
 	stage->cid = GetCurrentCommandId(true);
 	initStringInfo(&stage->scratch);
-	stage->reject_cxt = AllocSetContextCreate(stage->cxt, "sis_sync rejects",
-											  ALLOCSET_DEFAULT_SIZES);
+	stage->rejects = sis_rejectlog_create(run_id);
+	stage->row_cxt = AllocSetContextCreate(stage->cxt, "sis_sync rejected row",
+										   ALLOCSET_SMALL_SIZES);
 	stage->suspect_desc = CreateTemplateTupleDesc(1);
 	TupleDescInitEntry(stage->suspect_desc, 1, "source_id", TEXTOID, -1, 0);
 	TupleDescInitEntryCollation(stage->suspect_desc, 1, C_COLLATION_OID);
@@ -238,78 +224,18 @@ sis_stage_run_id(const SisStage *stage)
 	return stage->run_id;
 }
 
-/* ----------
- * Rejects
- * ----------
- */
-
-static void
-flush_rejects(SisStage *stage)
-{
-	int			n = stage->nrejects;
-	MemoryContext old;
-	SisParams	params = {0};
-	char	  **columns[6];
-	int64	   *lines;
-	Datum	   *loaded;
-
-	if (n == 0)
-		return;
-	old = MemoryContextSwitchTo(stage->reject_cxt);
-	for (int c = 0; c < 6; c++)
-		columns[c] = palloc(sizeof(char *) * n);
-	lines = palloc(sizeof(int64) * n);
-	loaded = palloc(sizeof(Datum) * n);
-	for (int i = 0; i < n; i++)
-	{
-		BufferedReject *reject = &stage->rejects[i];
-
-		columns[0][i] = reject->record_type;
-		columns[1][i] = reject->source;
-		columns[2][i] = reject->source_id;
-		columns[3][i] = reject->column;
-		columns[4][i] = reject->reason;
-		columns[5][i] = reject->row;
-		lines[i] = reject->line;
-		loaded[i] = BoolGetDatum(reject->loaded);
-	}
-	sis_param_int8(&params, stage->run_id);
-	for (int c = 0; c < 6; c++)
-		sis_param_text_array(&params, columns[c], n);
-	sis_param_int8_array(&params, lines, n);
-	sis_param(&params, BOOLARRAYOID,
-			  PointerGetDatum(construct_array(loaded, n, BOOLOID, 1, true,
-											  TYPALIGN_CHAR)), false);
-	sis_exec_as_owner("INSERT INTO sis_sync.reject (run_id, record_type, source, source_id, "
-					  "column_name, reason, \"row\", line, loaded) "
-					  "SELECT $1, u.t, u.s, u.i, u.c, u.r, u.w::jsonb, u.l, u.o "
-					  "FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) AS u (t, s, i, c, r, w, l, o)",
-					  &params, SPI_OK_INSERT);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(stage->reject_cxt);
-	stage->nrejects = 0;
-}
-
 void
 sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
 					 int64 line, const char *source_id, int source_id_len,
 					 const char *column, const char *reason, const char *row,
 					 bool loaded)
 {
-	MemoryContext old = MemoryContextSwitchTo(stage->reject_cxt);
-	BufferedReject *reject = &stage->rejects[stage->nrejects++];
+	SisLoggedReject reject = {
+		sis_record_desc(type)->name, source, line, source_id, source_id_len,
+		column, reason, row, loaded
+	};
 
-	reject->record_type = pstrdup(sis_record_desc(type)->name);
-	reject->source = pstrdup(source);
-	reject->line = line;
-	reject->source_id = source_id ? pnstrdup(source_id, source_id_len) : NULL;
-	reject->column = column ? pstrdup(column) : NULL;
-	reject->reason = pstrdup(reason);
-	reject->row = row ? pstrdup(row) : NULL;
-	reject->loaded = loaded;
-	MemoryContextSwitchTo(old);
-	if (stage->nrejects == MAX_BUFFERED_REJECTS)
-		flush_rejects(stage);
+	sis_rejectlog_add(stage->rejects, &reject);
 }
 
 /* ----------
@@ -337,7 +263,7 @@ sis_stage_flush(SisStage *stage)
 {
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 		flush_buffer(stage, &stage->buffers[type]);
-	flush_rejects(stage);
+	sis_rejectlog_flush(stage->rejects);
 }
 
 /* Writes a text datum at *p and advances it, keeping int alignment. */
@@ -519,7 +445,7 @@ put_reject(SisSink *sink, const SisReject *reject)
 	SisValue	id = reject->source_id;
 	bool		logged = false;
 
-	if (id.len > MAX_ID_BYTES)
+	if (id.len > SIS_MAX_VALUE_BYTES)
 		id.data = NULL, id.len = 0;
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
@@ -588,7 +514,7 @@ static void
 reject_record(SisStage *stage, const SisRecord *record, const char *column,
 			  const char *reason)
 {
-	MemoryContext old = MemoryContextSwitchTo(stage->reject_cxt);
+	MemoryContext old = MemoryContextSwitchTo(stage->row_cxt);
 	SisReject	reject = {0};
 
 	reject.types = SIS_TYPE_BIT(record->type);
@@ -600,6 +526,7 @@ reject_record(SisStage *stage, const SisRecord *record, const char *column,
 	reject.row = row_json(record);
 	MemoryContextSwitchTo(old);
 	put_reject(&stage->sink, &reject);
+	MemoryContextReset(stage->row_cxt);
 }
 
 static void
@@ -607,13 +534,42 @@ note_value(SisStage *stage, SisRecord *record, int column, const char *reason)
 {
 	SisValue	id = record->values[SIS_COL_SOURCE_ID];
 
-	sis_stage_log_reject(stage, record->type, record->source, record->line,
-						 id.data, id.len,
-						 sis_record_desc(record->type)->columns[column].name,
-						 reason, NULL, true);
+	if (stage->nnotes[record->type]++ < MAX_NOTES)
+		sis_stage_log_reject(stage, record->type, record->source, record->line,
+							 id.data, id.len,
+							 sis_record_desc(record->type)->columns[column].name,
+							 reason, NULL, true);
 	record->values[column].data = NULL;
 	record->values[column].len = 0;
 	record->keep |= SIS_COLUMN_BIT(column);
+}
+
+/*
+ * A value too long is no name, address or ID, and would not fit an index:
+ * of a required column it makes a reject, of another a note.  Returns the
+ * required column, or NULL.
+ */
+static const char *
+judge_lengths(SisStage *stage, SisRecord *record)
+{
+	const SisRecordDesc *desc = sis_record_desc(record->type);
+	const int  *required = stage->required[record->type];
+
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+	{
+		if ((record->too_long & SIS_COLUMN_BIT(i)) == 0 &&
+			(record->values[i].len <= SIS_MAX_VALUE_BYTES ||
+			 desc->columns[i].kind == SIS_KIND_LIST ||
+			 desc->columns[i].kind == SIS_KIND_JSONB))
+			continue;
+		for (int r = 0; r < MAX_REQUIRED && required[r] >= 0; r++)
+		{
+			if (required[r] == i)
+				return desc->columns[i].name;
+		}
+		note_value(stage, record, i, "longer than a value may be");
+	}
+	return NULL;
 }
 
 /*
@@ -670,7 +626,7 @@ put_record(SisSink *sink, SisRecord *record)
 		reject_record(stage, record, "source_id", "the ID is missing");
 		return;
 	}
-	if (id.len > MAX_ID_BYTES)
+	if (id.len > SIS_MAX_VALUE_BYTES)
 	{
 		reject_record(stage, record, "source_id", "the ID is longer than 2000 bytes");
 		return;
@@ -683,6 +639,12 @@ put_record(SisSink *sink, SisRecord *record)
 			reject_record(stage, record, missing, "a required value is missing");
 			return;
 		}
+	}
+	missing = judge_lengths(stage, record);
+	if (missing != NULL)
+	{
+		reject_record(stage, record, missing, "a required value is too long");
+		return;
 	}
 	read_values(stage, record);
 	if (record->part != SIS_PART_BASE ||

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/spi.h"
+#include "base/value.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "guard.h"
@@ -39,6 +40,9 @@ typedef struct Judge
 	bool		tripped[SIS_N_RECORD_TYPES];
 	List	   *trips;
 } Judge;
+
+/* The detail names so many trips; the others stand in run_school. */
+#define MAX_TRIPS_NAMED	100
 
 /* the percent and the least number that hold for a type */
 #define PERCENT_SQL \
@@ -196,9 +200,9 @@ judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 	SisParams	params;
 	char	   *percent;
 
-	sis_exec_as_owner(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
-							   sis_scope_stored_sql(judge->run, type, true)),
-					  &judge->params, SPI_OK_SELECT);
+	sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
+								sis_scope_stored_sql(judge->run, type, true)),
+					   &judge->params);
 	counts->in_force = sis_value_int8(0, 1);
 
 	threshold_params(judge, type, &params);
@@ -377,7 +381,7 @@ verdict(Judge *judge)
 	initStringInfo(&message);
 	appendStringInfoString(&message, "deletion threshold reached");
 	if (first->school != NULL)
-		appendStringInfo(&message, " in school \"%s\"", first->school);
+		appendStringInfo(&message, " in school \"%s\"", sis_printable(first->school));
 	appendStringInfoString(&message, ": ");
 	append_trip(&message, first);
 
@@ -386,8 +390,15 @@ verdict(Judge *judge)
 	{
 		Trip	   *trip = lfirst(lc);
 
+		if (foreach_current_index(lc) == MAX_TRIPS_NAMED)
+		{
+			appendStringInfo(&detail, "And %d more: see sis_sync.run_school.\n",
+							 list_length(judge->trips) - MAX_TRIPS_NAMED);
+			break;
+		}
 		if (trip->school != NULL)
-			appendStringInfo(&detail, "School \"%s\": ", trip->school);
+			appendStringInfo(&detail, "School \"%s\": ",
+							 sis_printable(trip->school));
 		else
 			appendStringInfoString(&detail, "District: ");
 		append_trip(&detail, trip);

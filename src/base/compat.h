@@ -7,7 +7,9 @@
 
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
+#include "nodes/parsenodes.h"
 #include "utils/acl.h"
+#include "utils/lsyscache.h"
 
 #if PG_VERSION_NUM < 140000
 #error "sis_sync needs PostgreSQL 14 or newer"
@@ -25,6 +27,35 @@
 #define sis_namespace_aclcheck(oid, role, mode) \
 	pg_namespace_aclcheck(oid, role, mode)
 #endif
+
+/*
+ * Checks a query's access to the tables of a schema against a role instead of
+ * the current user.
+ */
+static inline void
+sis_check_as_user(Query *query, Oid namespace, Oid role)
+{
+	ListCell   *lc;
+
+#if PG_VERSION_NUM >= 160000
+	foreach(lc, query->rteperminfos)
+	{
+		RTEPermissionInfo *info = lfirst_node(RTEPermissionInfo, lc);
+
+		if (get_rel_namespace(info->relid) == namespace)
+			info->checkAsUser = role;
+	}
+#else
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION &&
+			get_rel_namespace(rte->relid) == namespace)
+			rte->checkAsUser = role;
+	}
+#endif
+}
 
 /* Functions named in the install script. */
 #define SIS_FUNCTION(name) \

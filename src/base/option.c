@@ -218,6 +218,8 @@ check_url(const Option *option, const char *value)
 		const char *close = memchr(host, ']', authority);
 
 		hostlen = close ? (size_t) (close - host) + 1 : 0;
+		if (hostlen < authority && host[hostlen] != ':')
+			hostlen = 0;		/* [::1]example.org is no loopback */
 	}
 	else
 	{

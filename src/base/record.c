@@ -163,6 +163,7 @@ sis_record_reset(SisRecord *record, SisRecordType type,
 	record->deleted = false;
 	record->repeats = false;
 	record->keep = 0;
+	record->too_long = 0;
 	record->last_modified.data = NULL;
 	record->last_modified.len = 0;
 	for (int i = 0; i < ncolumns; i++)
@@ -170,6 +171,7 @@ sis_record_reset(SisRecord *record, SisRecordType type,
 		record->values[i].data = NULL;
 		record->values[i].len = 0;
 		record->lists[i].len = 0;
+		record->nitems[i] = 0;
 	}
 }
 
@@ -227,6 +229,27 @@ append_element(StringInfo buf, SisValue item)
 	appendStringInfoCharMacro(buf, '"');
 }
 
+/* The element from start on, with its comma or brace: is it there before? */
+static bool
+is_repeated(StringInfo buf, int start)
+{
+	const char *written = buf->data + start + 1;
+	int			wlen = buf->len - start - 1;
+	int			i = 1;
+
+	while (i < start)
+	{
+		int			end = i + 1;
+
+		while (buf->data[end] != '"')
+			end += buf->data[end] == '\\' ? 2 : 1;
+		if (end + 1 - i == wlen && memcmp(buf->data + i, written, wlen) == 0)
+			return true;
+		i = end + 2;			/* over the comma to the next quote */
+	}
+	return false;
+}
+
 void
 sis_record_add(SisRecord *record, int column, const char *data, int len)
 {
@@ -243,25 +266,20 @@ sis_record_add(SisRecord *record, int column, const char *data, int len)
 			record->values[column] = item;
 		return;
 	}
-	append_element(buf, item);
-
-	/* the element just written, with its comma or brace: seen before? */
-	if (start > 0)
+	if (item.len > SIS_MAX_VALUE_BYTES ||
+		record->nitems[column] == SIS_MAX_ITEMS)
 	{
-		int			wlen = buf->len - start - 1;
-		const char *written = buf->data + start + 1;
-
-		for (int i = 1; i + wlen <= start; i++)
-		{
-			if (buf->data[i] == '"' && buf->data[i - 1] != '\\' &&
-				memcmp(buf->data + i, written, wlen) == 0)
-			{
-				buf->len = start;
-				buf->data[start] = '\0';
-				return;
-			}
-		}
+		record->too_long |= SIS_COLUMN_BIT(column);
+		return;
 	}
+	append_element(buf, item);
+	if (is_repeated(buf, start))
+	{
+		buf->len = start;
+		buf->data[start] = '\0';
+	}
+	else
+		record->nitems[column]++;
 }
 
 void

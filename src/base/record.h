@@ -27,6 +27,11 @@ typedef enum SisRecordType
 #define SIS_N_RECORD_TYPES	(SIS_ENROLLMENT + 1)
 #define SIS_TYPE_BIT(type)	(1 << (type))
 #define SIS_MAX_COLUMNS		24
+
+/* Longer values, and longer lists, are a mistake of the source; and IDs that
+ * long do not fit an index. */
+#define SIS_MAX_VALUE_BYTES	2000
+#define SIS_MAX_ITEMS		500
 #define SIS_COLUMN_BIT(column)	(UINT64CONST(1) << (column))
 
 /* Changed whenever a fingerprint of an unchanged record would change. */
@@ -101,7 +106,9 @@ typedef struct SisRecord
 	bool		repeats;		/* the layout repeats rows of one ID: fold */
 	uint64		keep;			/* columns the source has no word on: the
 								 * stored value stays (SIS_COLUMN_BIT) */
+	uint64		too_long;		/* columns whose list is beyond the limits */
 	SisValue	last_modified;	/* dateLastModified as received */
+	int			nitems[SIS_MAX_COLUMNS];
 	SisValue	values[SIS_MAX_COLUMNS];
 	StringInfoData lists[SIS_MAX_COLUMNS];	/* array literals being built */
 } SisRecord;

@@ -71,6 +71,27 @@ load_mapping(Oid userid, Oid serverid, List **options)
 	return true;
 }
 
+static void
+check_usage(const ForeignServer *fs)
+{
+	if (sis_server_aclcheck(fs->serverid, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for foreign server %s", fs->servername),
+				 errhint("Its owner can run GRANT USAGE ON FOREIGN SERVER %s TO %s.",
+						 quote_identifier(fs->servername),
+						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+}
+
+void
+sis_source_check_usage(const char *server)
+{
+	ForeignServer *fs = GetForeignServerByName(server, true);
+
+	if (fs != NULL)
+		check_usage(fs);
+}
+
 SisSource *
 sis_source_load(const char *server)
 {
@@ -83,14 +104,7 @@ sis_source_load(const char *server)
 				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
 				 errmsg("server \"%s\" does not exist", server),
 				 errhint("Create it with CREATE SERVER, or name another one in sis_sync.sync.server.")));
-	if (sis_server_aclcheck(fs->serverid, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for foreign server %s", server),
-				 errhint("Its owner can run GRANT USAGE ON FOREIGN SERVER %s TO %s.",
-						 quote_identifier(server),
-						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
-
+	check_usage(fs);
 	fdw = GetForeignDataWrapper(fs->fdwid);
 	if (strncmp(fdw->fdwname, "sis_", 4) != 0)
 		ereport(ERROR,

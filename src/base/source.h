@@ -26,6 +26,9 @@ typedef struct SisSource
  */
 extern SisSource *sis_source_load(const char *server);
 
+/* 42501 unless the current user has USAGE on the server, if there is one. */
+extern void sis_source_check_usage(const char *server);
+
 /* The value of a server option; NULL when it is not set. */
 extern const char *sis_source_option(const SisSource *source,
 									 const char *name);

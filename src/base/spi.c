@@ -11,12 +11,17 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "base/compat.h"
+#include "catalog/namespace.h"
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "nodes/nodeFuncs.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/plancache.h"
 #include "utils/queryenvironment.h"
 
 /*
@@ -178,30 +183,142 @@ sis_exec_as_owner(const char *sql, const SisParams *params, int expected)
 	return n;
 }
 
-void
-sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest)
+/* ----------
+ * Statements on a roster
+ * ----------
+ */
+
+typedef struct OwnTables
 {
+	Oid			namespace;		/* sis_sync */
+	Oid			owner;
+} OwnTables;
+
+/* Has the tables of ours in a query checked against their owner. */
+static bool
+check_own_tables(Node *node, void *arg)
+{
+	OwnTables  *own = arg;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		sis_check_as_user((Query *) node, own->namespace, own->owner);
+		return query_tree_walker((Query *) node, check_own_tables, arg, 0);
+	}
+	return expression_tree_walker(node, check_own_tables, arg);
+}
+
+static SPIPlanPtr
+prepare_on_roster(const char *sql, const SisParams *params)
+{
+	SisParams	none = {0};
+	OwnTables	own;
+
+	if (params == NULL)
+		params = &none;
+	own.namespace = get_namespace_oid("sis_sync", false);
+	own.owner = sis_extension_owner();
+	for (;;)
+	{
+		SPIPlanPtr	plan = SPI_prepare_cursor(sql, params->n, (Oid *) params->types,
+											  CURSOR_OPT_PARALLEL_OK |
+											  CURSOR_OPT_NO_SCROLL);
+		ListCell   *lc;
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", sql,
+				 SPI_result_code_string(SPI_result));
+		foreach(lc, SPI_plan_get_plan_sources(plan))
+			(void) check_own_tables((Node *) ((CachedPlanSource *) lfirst(lc))->query_list,
+									&own);
+
+		/*
+		 * An invalidation would have the statement analyzed anew, and refused
+		 * for want of rights.  Look for one now, while that costs nothing.
+		 */
+		AcceptInvalidationMessages();
+		if (SPI_plan_is_valid(plan))
+			return plan;
+		SPI_freeplan(plan);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Settings for a statement on a roster, until AtEOXact_GUC(false, level). */
+static int
+roster_settings(bool distrust_statistics)
+{
+	static const char *const off[] = {
+		"row_security", "enable_nestloop", "enable_mergejoin", "jit"
+	};
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < (distrust_statistics ? (int) lengthof(off) : 1); i++)
+		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+static void
+execute_on_roster(const char *sql, const SisParams *params, DestReceiver *dest)
+{
+	SPIPlanPtr	plan = prepare_on_roster(sql, params);
 	SPIExecuteOptions options = {0};
-	ParamListInfo plist = NULL;
 	int			result;
 
 	if (params != NULL && params->n > 0)
 	{
-		plist = makeParamList(params->n);
+		options.params = makeParamList(params->n);
 		for (int i = 0; i < params->n; i++)
 		{
-			plist->params[i].value = params->values[i];
-			plist->params[i].isnull = params->nulls[i] == 'n';
-			plist->params[i].pflags = PARAM_FLAG_CONST;
-			plist->params[i].ptype = params->types[i];
+			options.params->params[i].value = params->values[i];
+			options.params->params[i].isnull = params->nulls[i] == 'n';
+			options.params->params[i].pflags = PARAM_FLAG_CONST;
+			options.params->params[i].ptype = params->types[i];
 		}
 	}
-	options.params = plist;
 	options.dest = dest;
-	result = SPI_execute_extended(sql, &options);
+	result = SPI_execute_plan_extended(plan, &options);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql);
+	SPI_freeplan(plan);
+}
+
+uint64
+sis_exec_on_roster(const char *sql, const SisParams *params)
+{
+	int			level = roster_settings(false);
+
+	execute_on_roster(sql, params, NULL);
+	AtEOXact_GUC(false, level);
+	return SPI_processed;
+}
+
+void
+sis_select_into(const char *sql, const SisParams *params, DestReceiver *dest)
+{
+	int			level = roster_settings(true);
+
+	execute_on_roster(sql, params, dest);
+	AtEOXact_GUC(false, level);
+}
+
+Portal
+sis_cursor_on_roster(const char *sql, const SisParams *params)
+{
+	int			level = roster_settings(true);
+	SPIPlanPtr	plan = prepare_on_roster(sql, params);
+	Portal		portal = SPI_cursor_open(NULL, plan, (Datum *) params->values,
+										 params->nulls, false);
+
+	AtEOXact_GUC(false, level);
+	return portal;
 }
 
 char *
@@ -278,27 +395,4 @@ sis_relation_close(SisRelation *relation)
 {
 	sis_unregister_store(relation->name);
 	tuplestore_end(relation->store);
-}
-
-void
-sis_distrust_statistics(void)
-{
-	static const char *const settings[] = {
-		"enable_nestloop", "enable_mergejoin", "jit"
-	};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
-
-void
-sis_select_into(const char *sql, const SisParams *params, DestReceiver *dest)
-{
-	SisBridge	bridge;
-
-	sis_owner_begin(&bridge);
-	sis_distrust_statistics();
-	sis_exec_into(sql, params, dest);
-	sis_owner_end(&bridge);
 }

@@ -65,9 +65,16 @@ extern uint64 sis_exec(const char *sql, const SisParams *params, int expected);
 extern uint64 sis_exec_as_owner(const char *sql, const SisParams *params,
 								int expected);
 
-/* Runs a SELECT and hands its rows to a receiver instead of SPI_tuptable. */
-extern void sis_exec_into(const char *sql, const SisParams *params,
-						  DestReceiver *dest);
+/*
+ * Runs a SELECT that reads a roster, and perhaps tables of ours beside it.
+ *
+ * A roster belongs to somebody else: the planner evaluates what its owner put
+ * into index expressions, statistics and constraints, so it must never be
+ * read with more rights than the caller has.  The statement runs as the
+ * caller; only the tables of schema sis_sync in it are checked against the
+ * extension's owner.  Row security raises an error, it never filters.
+ */
+extern uint64 sis_exec_on_roster(const char *sql, const SisParams *params);
 
 /* A column of a row of SPI_tuptable as a C string in the current context. */
 extern char *sis_value(uint64 row, int column);
@@ -94,17 +101,12 @@ extern SisRelation sis_relation_open(const char *name, TupleDesc desc,
 extern void sis_relation_close(SisRelation *relation);
 
 /*
- * Planner settings for statements on staging tables, until the bridge ends:
- * an empty leaf that was filled since is estimated as one row, and joined by
- * a nested loop; a tuplestore is estimated to repeat its keys, and sorted for
- * a merge join.
+ * The same, into a receiver, or as a cursor; with planner settings that do
+ * not trust the statistics of staging tables: an empty leaf that was filled
+ * since is estimated as one row, and joined by a nested loop; a tuplestore is
+ * estimated to repeat its keys, and sorted for a merge join.
  */
-extern void sis_distrust_statistics(void);
-
-/*
- * Runs a SELECT as the extension's owner, with planner settings that do not
- * trust the statistics of staging tables, into a receiver.
- */
+extern Portal sis_cursor_on_roster(const char *sql, const SisParams *params);
 extern void sis_select_into(const char *sql, const SisParams *params,
 							DestReceiver *dest);
 

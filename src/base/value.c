@@ -5,6 +5,9 @@
 #include "postgres.h"
 
 #include "base/value.h"
+#include "mb/pg_wchar.h"
+
+#define MAX_PRINTED_BYTES	100
 
 /* Reads 1 to max digits; returns how many, 0 when there is none or more. */
 static int
@@ -131,4 +134,23 @@ sis_read_boolean(SisValue text, bool *out)
 		}
 	}
 	return false;
+}
+
+char *
+sis_printable(const char *id)
+{
+	int			len = pg_mbcliplen(id, strlen(id), MAX_PRINTED_BYTES);
+	char	   *copy = pnstrdup(id, len);
+
+	for (int i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) copy[i];
+
+		if (c < 0x20 || c == 0x7F)
+			copy[i] = '?';
+		/* U+0080 to U+009F, which some terminals obey */
+		else if (c == 0xC2 && i + 1 < len && (unsigned char) copy[i + 1] < 0xA0)
+			copy[i] = copy[i + 1] = '?';
+	}
+	return copy;
 }

@@ -21,4 +21,10 @@ extern bool sis_read_date(SisValue text, int this_year, bool future,
 /* true/false, t/f, yes/no, y/n, 1/0 in any case.  False when none of them. */
 extern bool sis_read_boolean(SisValue text, bool *out);
 
+/*
+ * An ID from a source, fit to stand in an error: control characters become
+ * "?", and it is cut after a hundred bytes.  In the current memory context.
+ */
+extern char *sis_printable(const char *id);
+
 #endif

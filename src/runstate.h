@@ -1,0 +1,56 @@
+/*
+ * runstate.h
+ *		A run under way: what it is about, and what it has counted.
+ */
+#ifndef SIS_RUNSTATE_H
+#define SIS_RUNSTATE_H
+
+#include "provider/provider.h"
+#include "roster.h"
+#include "settings.h"
+
+/* The columns of run_count, in its order (see runlog.c). */
+typedef struct SisCounts
+{
+	SisOffer	offer;
+	int64		rows_read;
+	int64		received;
+	int64		out_of_scope;
+	int64		rejected;
+	int64		unreadable;
+	int64		created;
+	int64		updated;
+	int64		unchanged;
+	int64		restored;
+	int64		manual;
+	int64		frozen;
+	int64		to_archive;		/* A */
+	int64		archived;
+	int64		in_force;		/* N */
+	int64		allowed;
+	int64		staged_rows;
+	int64		refreshed;		/* fingerprints only; not in run_count */
+} SisCounts;
+
+typedef struct SisRun
+{
+	int64		id;
+	const SisSync *sync;
+	int			slot;
+	bool		dry_run;
+	SisRoster  *roster;
+	SisCounts	counts[SIS_N_RECORD_TYPES];
+	char	   *district_id;	/* of tonight's data, or NULL */
+	TimestampTz source_as_of;	/* 0: not known */
+	int64		options_hash;
+	char	  **schools;		/* source_ids of the schools in scope */
+	int			nschools;		/* -1: all schools */
+	bool		ends_missing;	/* an end of a link is known and not there */
+	StringInfoData note;		/* for run.note */
+} SisRun;
+
+/* Appends a sentence to run.note. */
+extern void sis_run_note(SisRun *run, const char *fmt,...)
+			pg_attribute_printf(2, 3);
+
+#endif
