@@ -40,7 +40,7 @@ OBJS = \
 	src/base/source.o \
 	src/base/spi.o
 
-REGRESS = setup validators
+REGRESS = setup validators settings steps errors
 REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
 
 PG_CONFIG ?= pg_config
@@ -53,3 +53,8 @@ include $(PGXS)
 
 # every object again when a header changes: PGXS tracks no dependencies here
 $(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
+
+# Ratios against the same job by hand, in one run; see test/bench/run.
+.PHONY: bench
+bench:
+	test/bench/run

@@ -303,7 +303,7 @@ DROP ROLE regress_sis_app;
 -- ----------
 
 \set regression :DBNAME
-CREATE DATABASE regress_sis_latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
+CREATE DATABASE regress_sis_latin1 ENCODING 'LATIN1' LOCALE_PROVIDER 'libc' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
 \c regress_sis_latin1
 \set VERBOSITY default
 \set SHOW_CONTEXT never

@@ -211,8 +211,8 @@ forget_out_of_scope(SisRun *run)
 	{
 		SisRecordType type = persons[i];
 
-		sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE d.run_id = $1 AND d.source_id NOT IN "
-								   "(SELECT x.source_id FROM (%s) x WHERE x.stand <> 'o') ",
+		sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE d.run_id = $1 AND d.source_id IS NOT NULL "
+								   "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
 								   sis_stage_leaf(type, run->slot),
 								   sis_scope_staged_sql(run, type, true)),
 						  &params, SPI_OK_DELETE);
