@@ -211,7 +211,7 @@ COMMENT ON TABLE sis_sync.pending_archive IS 'the exact records that a tripped t
 CREATE TABLE sis_sync.stage_slot (
   slot smallint PRIMARY KEY,
   run_id bigint,
-  sync text,
+  sync text REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE SET NULL,
   pinned boolean NOT NULL DEFAULT false,
   taken_at timestamptz
 );

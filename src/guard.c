@@ -23,7 +23,7 @@
 #define MIN_REJECTS		5
 
 void
-sis_guard_staged(SisRun *run, int64 active[SIS_N_RECORD_TYPES])
+sis_guard_staged(SisRun *run)
 {
 	int			slot = sis_slot_of(run->id);
 
@@ -40,7 +40,7 @@ sis_guard_staged(SisRun *run, int64 active[SIS_N_RECORD_TYPES])
 		SisParams	params = {0};
 		int64		rows = 0;
 
-		active[type] = 0;
+		run->counts[type].active = 0;
 		sis_param_int8(&params, run->id);
 		if (run->counts[type].staged_rows > 0)
 		{
@@ -49,7 +49,7 @@ sis_guard_staged(SisRun *run, int64 active[SIS_N_RECORD_TYPES])
 									   sis_stage_leaf((SisRecordType) type, slot)),
 							  &params, SPI_OK_SELECT);
 			rows = sis_value_int8(0, 1);
-			active[type] = sis_value_int8(0, 2);
+			run->counts[type].active = sis_value_int8(0, 2);
 		}
 		if (rows != run->counts[type].staged_rows)
 			ereport(ERROR,
@@ -204,7 +204,7 @@ received_ids(SisRun *run, int *n, int64 *nschools)
 	sis_param_int8(&params, run->id);
 	rows = sis_exec_as_owner(psprintf("SELECT DISTINCT u.id, count(*) OVER () FROM %s s, "
 									  "LATERAL (VALUES (s.sis_id), (s.source_id)) AS u (id) "
-									  "WHERE s.run_id = $1 AND s.status = 'active' AND u.id IS NOT NULL",
+									  "WHERE s.run_id = $1 AND s.status = 'active' AND u.id IS NOT NULL ORDER BY u.id",
 									  sis_stage_leaf(SIS_SCHOOL, run->slot)),
 							 &params, SPI_OK_SELECT);
 	ids = palloc(sizeof(char *) * Max(rows, 1));
@@ -360,13 +360,13 @@ empty_type(SisRun *run, SisRecordType type, const char *message, int64 in_force)
 			 type == SIS_STUDENT ?
 			 errhint("See SELECT * FROM sis_sync.stage_student WHERE run_id = %lld; check that the source still shares its students, and that the schools set up are the right ones.",
 					 (long long) run->id) :
-			 errhint("If they are really gone, run INSERT INTO sis_sync.sync_threshold (sync, record_type, percent) VALUES (%s, '%s', 100) and sync again.",
+			 errhint("If they are really gone, run INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES (%s, '%s', 100, now() + '1 day') and sync again.",
 					 quote_literal_cstr(run->sync->name), name),
 			 err_generic_string(PG_DIAG_TABLE_NAME, name)));
 }
 
 void
-sis_guard_empty(SisRun *run, const int64 active[SIS_N_RECORD_TYPES])
+sis_guard_empty(SisRun *run)
 {
 	SisParams	params;
 
@@ -376,7 +376,7 @@ sis_guard_empty(SisRun *run, const int64 active[SIS_N_RECORD_TYPES])
 		int64		in_force;
 
 		if (run->counts[type].offer != SIS_OFFER_FULL ||
-			active[type] - run->counts[type].out_of_scope > 0)
+			run->counts[type].active - run->counts[type].out_of_scope > 0)
 			continue;
 		sis_scope_params(run, &params);
 		sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,

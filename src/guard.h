@@ -12,10 +12,10 @@
 
 /*
  * SI007 unless the staging tables hold what the log says they should: after a
- * crash they are empty, or another run has taken the slot.  active gets the
- * number of active staged records of each type.
+ * crash they are empty, or another run has taken the slot.  Counts the active
+ * records of each type.
  */
-extern void sis_guard_staged(SisRun *run, int64 active[SIS_N_RECORD_TYPES]);
+extern void sis_guard_staged(SisRun *run);
 
 /* SI007 when a file that is missing would leave stored records alone. */
 extern void sis_guard_offers(SisRun *run);
@@ -35,8 +35,7 @@ extern void sis_guard_schools(SisRun *run);
 extern void sis_guard_rejects(SisRun *run, const SisDelta *delta);
 
 /* SI007 when a type is empty tonight that was not (rule 3). */
-extern void sis_guard_empty(SisRun *run,
-							const int64 active[SIS_N_RECORD_TYPES]);
+extern void sis_guard_empty(SisRun *run);
 
 /*
  * SI011 when students or staff seem to have got new IDs (rule 8): a change of

@@ -221,7 +221,7 @@ delta_sql(const SisRun *run, SisRecordType type, DeltaHow how)
  */
 
 static void
-count_delta(SisCounts *counts, const SisTypeDelta *delta, int64 active)
+count_delta(SisCounts *counts, const SisTypeDelta *delta)
 {
 	const int64 *act = delta->by_act;
 	const int64 *stand = delta->by_stand;
@@ -233,7 +233,7 @@ count_delta(SisCounts *counts, const SisTypeDelta *delta, int64 active)
 	counts->restored = act[SIS_ACT_RESTORE];
 	counts->manual = act[SIS_ACT_MANUAL];
 	counts->frozen = act[SIS_ACT_FROZEN];
-	counts->unchanged = active - counts->out_of_scope -
+	counts->unchanged = counts->active - counts->out_of_scope -
 		stand[SIS_STAND_LOST] - stand[SIS_STAND_LAGGING] - counts->created - counts->updated - counts->restored - counts->manual;
 }
 
@@ -286,8 +286,7 @@ compute_type(SisRun *run, SisDelta *delta, SisRecordType type,
 }
 
 void
-sis_merge_compute(SisRun *run, SisDelta *delta,
-				  const int64 active[SIS_N_RECORD_TYPES], bool log_rejects)
+sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 {
 	SisParams	params;
 
@@ -302,7 +301,7 @@ sis_merge_compute(SisRun *run, SisDelta *delta,
 			!sis_record_desc(type)->is_link)
 			continue;
 		compute_type(run, delta, type, &params);
-		count_delta(&run->counts[type], &delta->types[type], active[type]);
+		count_delta(&run->counts[type], &delta->types[type]);
 		if (log_rejects)
 		{
 			run->counts[type].rejected += delta->types[type].rows[SIS_DELTA_LOST];

@@ -10,13 +10,10 @@
 
 /*
  * Computes the delta of every type, with the relations of scope.c open, and
- * counts it into run->counts (planned figures).  active[type] is the number
- * of active staged records.  Logs links to nothing as rejects where
- * log_rejects is true.
+ * counts it into run->counts (planned figures).  Logs links to nothing as
+ * rejects where log_rejects is true.
  */
-extern void sis_merge_compute(SisRun *run, SisDelta *delta,
-							  const int64 active[SIS_N_RECORD_TYPES],
-							  bool log_rejects);
+extern void sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects);
 
 /*
  * Creates, updates and restores as the current user; writes the change log.

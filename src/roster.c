@@ -240,6 +240,10 @@ sis_upgrade_roster(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	guc_level = fix_search_path();
+	/* "already exists, skipping" for every column is no news */
+	(void) set_config_option("client_min_messages", "warning",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
 		const SisRecordDesc *desc = sis_record_desc((SisRecordType) type);
@@ -251,6 +255,9 @@ sis_upgrade_roster(PG_FUNCTION_ARGS)
 							  sis_kind_sql(desc->columns[i].kind),
 							  collation_of(&desc->columns[i])),
 					 NULL, SPI_OK_UTILITY);
+		if (type == SIS_SCHOOL)
+			sis_exec(psprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS app_school text",
+							  table), NULL, SPI_OK_UTILITY);
 		for (int i = 0; i < (int) lengthof(own_columns); i++)
 			sis_exec(psprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s",
 							  table, own_columns[i].name,
@@ -260,6 +267,9 @@ sis_upgrade_roster(PG_FUNCTION_ARGS)
 						  table), NULL, SPI_OK_UTILITY);
 		create_edit_trigger(schema, (SisRecordType) type);
 	}
+	if (!OidIsValid(get_relname_relid("person_app_school",
+									  get_namespace_oid(schema, false))))
+		create_person_view(schema);
 	AtEOXact_GUC(false, guc_level);
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -103,6 +103,7 @@ take_counts(SisRun *run, SisStage *stage)
 		counts->rejected = staged->rejected;
 		counts->unreadable = staged->unreadable;
 		counts->staged_rows = staged->staged_rows;
+		counts->active = staged->active;
 	}
 	run->source_as_of = sink->as_of;
 	run->district_id = sink->district_id ? pstrdup(sink->district_id) : NULL;
@@ -155,17 +156,16 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 static void
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
-	int64		active[SIS_N_RECORD_TYPES];
-
-	sis_guard_staged(run, active);
+	if (!run->staged_here)
+		sis_guard_staged(run);
 	sis_guard_offers(run);
 	sis_guard_district(run);
 	sis_guard_age(run);
 	sis_guard_schools(run);
 	*scope = sis_scope_open(run);
-	sis_merge_compute(run, delta, active, first);
+	sis_merge_compute(run, delta, first);
 	sis_guard_rejects(run, delta);
-	sis_guard_empty(run, active);
+	sis_guard_empty(run);
 	sis_guard_rekeyed(run, delta);
 }
 
@@ -443,6 +443,7 @@ static void
 merge_phase(Phase *phase)
 {
 	lock_in_transaction(phase->run);
+	phase->run->staged_here = true;
 	phase->failure = merge_all(phase->run, phase->delta);
 }
 

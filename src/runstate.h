@@ -29,6 +29,7 @@ typedef struct SisCounts
 	int64		in_force;		/* N */
 	int64		allowed;
 	int64		staged_rows;
+	int64		active;			/* staged and not deleted; not in run_count */
 	int64		refreshed;		/* fingerprints only; not in run_count */
 } SisCounts;
 
@@ -37,6 +38,8 @@ typedef struct SisRun
 	int64		id;
 	const SisSync *sync;
 	int			slot;
+	bool		staged_here;	/* by this session, which still has the slot
+								 * locked: no need to count the rows again */
 	bool		dry_run;
 	SisRoster  *roster;
 	SisCounts	counts[SIS_N_RECORD_TYPES];

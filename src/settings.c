@@ -210,6 +210,15 @@ sis_guard_sync(PG_FUNCTION_ARGS)
 						(errcode(ERRCODE_CHECK_VIOLATION),
 						 errmsg("the id of a sync never changes"),
 						 errdetail("It stands in every roster row of the sync.")));
+			if (strcmp(column_text(tuple, desc, "target_schema"),
+					   column_text(trigger->tg_newtuple, desc, "target_schema")) != 0 &&
+				has_records(column_int8(tuple, desc, "id"),
+							column_text(tuple, desc, "target_schema")))
+				ereport(ERROR,
+						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+						 errmsg("cannot change the target schema of sync \"%s\" because its records are still in the roster",
+								column_text(tuple, desc, "name")),
+						 errhint("Make another sync for the other roster, or archive the records first.")));
 			tuple = trigger->tg_newtuple;
 		}
 		if (column_text(tuple, desc, "timezone") != NULL)

@@ -656,6 +656,8 @@ put_record(SisSink *sink, SisRecord *record)
 	{
 		look_for_id(stage, record->type, id);
 		stage->counts[record->type].received++;
+		if (!record->deleted)
+			stage->counts[record->type].active++;
 	}
 	sis_stage_write(stage, record, status,
 					sis_stage_fingerprint(stage, record));
@@ -709,12 +711,14 @@ recount(SisStage *stage, SisRecordType type)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, stage->run_id);
-	sis_exec_as_owner(psprintf("SELECT count(*) FILTER (WHERE status IN ('active', 'deleted')), count(*) "
+	sis_exec_as_owner(psprintf("SELECT count(*) FILTER (WHERE status IN ('active', 'deleted')), count(*), "
+							   "count(*) FILTER (WHERE status = 'active') "
 							   "FROM %s WHERE run_id = $1",
 							   sis_stage_leaf(type, stage->slot)),
 					  &params, SPI_OK_SELECT);
 	counts->received = sis_value_int8(0, 1);
 	counts->staged_rows = sis_value_int8(0, 2);
+	counts->active = sis_value_int8(0, 3);
 }
 
 static void

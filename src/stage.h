@@ -17,6 +17,7 @@ typedef struct SisStaged
 {
 	int64		rows_read;
 	int64		received;		/* distinct records */
+	int64		active;			/* of them, those not deleted */
 	int64		rejected;
 	int64		unreadable;		/* rejects whose ID cannot be read */
 	int64		staged_rows;	/* rows in the staging table */

@@ -355,12 +355,10 @@ append_trip(StringInfo buf, const Trip *trip)
 	const char *name = sis_record_desc(trip->type)->name;
 
 	if (trip->all_lost)
-		appendStringInfo(buf, "all %lld records of type %s would be archived",
-						 (long long) trip->to_archive, name);
-	else
-		appendStringInfo(buf, "%lld of %lld records of type %s would be archived, %s percent allows %lld",
-						 (long long) trip->to_archive, (long long) trip->in_force,
-						 name, trip->percent, (long long) trip->allowed);
+		appendStringInfoString(buf, "all ");
+	appendStringInfo(buf, "%lld of %lld records of type %s would be archived, %s percent allows %lld",
+					 (long long) trip->to_archive, (long long) trip->in_force,
+					 name, trip->percent, (long long) trip->allowed);
 }
 
 static SisFailure *

@@ -164,6 +164,9 @@ check_number(const Option *option, const char *value)
 	char	   *end;
 	long		number;
 
+	if (!isdigit((unsigned char) value[0]))
+		invalid_value(option, psprintf("It takes a whole number from %d to %d.",
+									   option->min, option->max));
 	errno = 0;
 	number = strtol(value, &end, 10);
 	if (errno != 0 || end == value || *end != '\0' ||
@@ -325,17 +328,17 @@ validate(const char *wrapper_name, int wrapper, Datum array, Oid catalog)
 		if (option == NULL)
 		{
 			char	   *valid = valid_options(wrapper, catalog);
-			bool		elsewhere =
-				find_option(def->defname, wrapper, ForeignServerRelationId) ||
-				find_option(def->defname, wrapper, UserMappingRelationId);
+			bool		of_server = find_option(def->defname, wrapper,
+											   ForeignServerRelationId) != NULL;
+			bool		of_mapping = find_option(def->defname, wrapper,
+												UserMappingRelationId) != NULL;
 
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 					 errmsg("invalid option \"%s\"", def->defname),
-					 elsewhere ?
+					 of_server || of_mapping ?
 					 errdetail("\"%s\" is an option of %s.", def->defname,
-							   catalog == UserMappingRelationId ?
-							   "the server" : "a user mapping") : 0,
+							   of_server ? "the server" : "a user mapping") : 0,
 					 valid[0] != '\0' ?
 					 errhint("Valid options in this context are: %s", valid) :
 					 errhint("%s has no options in this context.",

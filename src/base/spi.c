@@ -251,14 +251,14 @@ static int
 roster_settings(bool distrust_statistics)
 {
 	static const char *const off[] = {
-		"row_security", "enable_nestloop", "enable_mergejoin", "jit"
+		"row_security", "jit", "enable_nestloop", "enable_mergejoin"
 	};
 	int			level = NewGUCNestLevel();
 
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	for (int i = 0; i < (distrust_statistics ? (int) lengthof(off) : 1); i++)
+	for (int i = 0; i < (distrust_statistics ? 4 : 2); i++)
 		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	return level;
