@@ -180,6 +180,7 @@ sis_guard_sync(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	TupleDesc	desc;
 	HeapTuple	tuple;
+	char	   *schema;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -210,8 +211,10 @@ sis_guard_sync(PG_FUNCTION_ARGS)
 						(errcode(ERRCODE_CHECK_VIOLATION),
 						 errmsg("the id of a sync never changes"),
 						 errdetail("It stands in every roster row of the sync.")));
-			if (strcmp(column_text(tuple, desc, "target_schema"),
-					   column_text(trigger->tg_newtuple, desc, "target_schema")) != 0 &&
+			schema = column_text(trigger->tg_newtuple, desc, "target_schema");
+			/* a NULL is the constraint's to refuse */
+			if (schema != NULL &&
+				strcmp(column_text(tuple, desc, "target_schema"), schema) != 0 &&
 				has_records(column_int8(tuple, desc, "id"),
 							column_text(tuple, desc, "target_schema")))
 				ereport(ERROR,
