@@ -31,7 +31,7 @@
 #define FETCH_ROWS		1000
 
 /* No person has so many schools, roles or contacts; a hostile file may. */
-#define MAX_ROWS_OF_ID	500
+#define MAX_ROWS_OF_ID	1000
 #define MARK_ROWS		1000
 
 #define IN_REPEATED_SQL "source_id IN (SELECT source_id FROM repeated)"
@@ -431,6 +431,17 @@ fold_parts(Fold *fold, bool *changed, int *parts)
 	}
 }
 
+static bool
+has_rejected(const Fold *fold)
+{
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		if (fold->rows[i].rejected)
+			return true;
+	}
+	return false;
+}
+
 static void
 fold_group(Fold *fold)
 {
@@ -442,7 +453,10 @@ fold_group(Fold *fold)
 	if (fold->nrows == 0)
 		return;
 	winner = choose_winner(fold);
-	if (winner == NULL)
+
+	/* a rejected part leaves the record incomplete: it is protected instead */
+	if (winner == NULL ||
+		(fold->needs_parts != SIS_PART_BASE && has_rejected(fold)))
 	{
 		fold_without_base(fold);
 		return;
@@ -554,7 +568,7 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
 	appendStringInfo(&sql, " FROM (SELECT ctid, * FROM %s WHERE run_id = $1 AND source_id IS NOT NULL%s) s "
 					 "LEFT JOIN (SELECT source_id, fingerprint FROM %s WHERE sync_id = $2%s) t "
-					 "ON t.source_id = s.source_id ORDER BY s.source_id, s.fingerprint, s.line",
+					 "ON t.source_id = s.source_id ORDER BY s.source_id, s.part & 6, s.fingerprint, s.line",
 					 fold->leaf, whole ? "" : " AND " IN_REPEATED_SQL,
 					 roster_table, whole ? "" : " AND " IN_REPEATED_SQL);
 	return sql.data;
@@ -591,8 +605,11 @@ read_groups(Fold *fold, Portal portal)
 			{
 				const FoldRow *extra = &fold->rows[--fold->nrows];
 
-				log_reject(fold, extra, "too many rows have the same ID");
-				mark_duplicate(fold, extra);
+				if (extra->part == SIS_PART_BASE)
+				{
+					log_reject(fold, extra, "too many rows have the same ID");
+					mark_duplicate(fold, extra);
+				}
 			}
 		}
 		SPI_freetuptable(table);

@@ -22,6 +22,52 @@
 /* So many rows of a type may always be rejected. */
 #define MIN_REJECTS		5
 
+/*
+ * A roster survives DROP EXTENSION, and IDs then begin anew: another
+ * district's records must not be taken for this one's.
+ */
+static void
+check_roster_is_ours(SisRun *run)
+{
+	SisParams	params = {0};
+
+	sis_param_text(&params, run->sync->name);
+	if (sis_exec_as_owner("SELECT 1 FROM sis_sync.sync_state WHERE sync = $1",
+						  &params, SPI_OK_SELECT) > 0)
+		return;
+	memset(&params, 0, sizeof(params));
+	sis_param_int8(&params, run->sync->id);
+	if (sis_exec_on_roster(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 AND fingerprint IS NOT NULL LIMIT 1",
+									run->roster->tables[SIS_STUDENT]),
+						   &params) == 0)
+		return;
+	ereport(ERROR,
+			(sis_errcode(SIS_ERR_NOT_CONFIGURED),
+			 errmsg("roster \"%s\" holds records of sync_id %lld that sync \"%s\" has not written",
+					run->sync->target_schema, (long long) run->sync->id,
+					run->sync->name),
+			 errdetail("They are of an earlier installation of sis_sync, perhaps of another district."),
+			 errhint("If they are this district's, adopt them with INSERT INTO sis_sync.sync_state (sync) VALUES (%s); else use another roster.",
+					 quote_literal_cstr(run->sync->name))));
+}
+
+void
+sis_guard_settings(SisRun *run)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->sync->id);
+	sis_param_text(&params, run->sync->name);
+	if (sis_exec_as_owner("SELECT 1 FROM sis_sync.sync WHERE id = $1 AND name = $2 FOR KEY SHARE",
+						  &params, SPI_OK_SELECT) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sync \"%s\" was renamed or dropped while it ran",
+						run->sync->name),
+				 errhint("Run it again under its new name.")));
+	check_roster_is_ours(run);
+}
+
 void
 sis_guard_staged(SisRun *run)
 {

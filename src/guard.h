@@ -11,6 +11,13 @@
 #include "runstate.h"
 
 /*
+ * Holds the sync's name until the end of the transaction, and raises 55000
+ * when it has been renamed or dropped; SI009 when the roster holds records of
+ * this sync_id that no run of this installation has written.
+ */
+extern void sis_guard_settings(SisRun *run);
+
+/*
  * SI007 unless the staging tables hold what the log says they should: after a
  * crash they are empty, or another run has taken the slot.  Counts the active
  * records of each type.

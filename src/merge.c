@@ -372,6 +372,13 @@ write_roster(SisRecordType type, const char *sql, const SisParams *params,
 	return n;
 }
 
+void
+sis_merge_check_constraints(void)
+{
+	(void) write_roster(SIS_ENROLLMENT, "SET CONSTRAINTS ALL IMMEDIATE", NULL,
+						SPI_OK_UTILITY);
+}
+
 static void
 append_names(StringInfo sql, SisRecordType type, const char *prefix)
 {

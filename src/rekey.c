@@ -39,10 +39,12 @@ count_twins(SisRecordType type)
 
 	sis_exec_as_owner(psprintf("WITH gone AS (SELECT d.source_id, k.kind, k.key FROM gone_%s d, LATERAL %s "
 							   "WHERE d.act = 'g' AND k.key IS NOT NULL), "
+							   "gone1 AS (SELECT min(source_id) AS source_id, kind, key FROM gone GROUP BY kind, key HAVING count(*) = 1), "
 							   "new AS (SELECT d.source_id, k.kind, k.key FROM creates_%s d, LATERAL %s "
 							   "WHERE k.key IS NOT NULL), "
+							   "new1 AS (SELECT min(source_id) AS source_id, kind, key FROM new GROUP BY kind, key HAVING count(*) = 1), "
 							   "pairs AS (SELECT DISTINCT g.source_id AS gone, n.source_id AS new "
-							   "FROM gone g JOIN new n ON n.kind = g.kind AND n.key = g.key), "
+							   "FROM gone1 g JOIN new1 n ON n.kind = g.kind AND n.key = g.key), "
 							   "single AS (SELECT gone, min(new) AS new FROM pairs GROUP BY gone HAVING count(*) = 1) "
 							   "SELECT count(*) FROM (SELECT new FROM single GROUP BY new HAVING count(*) = 1) x",
 							   name, keys_sql(type, "d"), name, keys_sql(type, "d")),

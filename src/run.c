@@ -156,8 +156,8 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 static void
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
-	if (!run->staged_here)
-		sis_guard_staged(run);
+	sis_guard_settings(run);
+	sis_guard_staged(run);
 	sis_guard_offers(run);
 	sis_guard_district(run);
 	sis_guard_age(run);
@@ -234,6 +234,7 @@ merge_all(SisRun *run, SisDelta *delta)
 		sis_merge_apply(run, delta);
 		if (failure == NULL)
 			sis_merge_archive(run, delta);
+		sis_merge_check_constraints();
 		remember_state(run);
 	}
 	forget_out_of_scope(run);
@@ -269,8 +270,18 @@ static SisRun *
 open_step(int64 run_id, const char *phase, LOCKMODE mode)
 {
 	SisRun	   *run = sis_runlog_load(run_id, phase);
+	int			slot;
 
 	lock_sync(run->sync, false);
+	run = sis_runlog_load(run_id, phase);	/* as it is now that it is ours */
+	slot = sis_slot_of(run_id);
+	if (slot >= 0 && !sis_slot_lock(slot, false))
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_INCOMPLETE),
+				 errmsg("the rows staged by run %lld are gone", (long long) run_id),
+				 errdetail("Another run is taking their staging slot."),
+				 errhint("Stage again with sis_sync.stage(%s).",
+						 quote_literal_cstr(run->sync->name))));
 	run->roster = sis_roster_open(run->sync->target_schema, mode);
 	return run;
 }
@@ -316,6 +327,7 @@ sis_run_archive(int64 run_id)
 	SisFailure *failure;
 
 	memcpy(applied, run->counts, sizeof(applied));
+	run->applied = true;
 	compute_and_check(run, delta, &scope, false);
 	failure = sis_guard_threshold(run, delta);
 	if (failure != NULL)
@@ -443,7 +455,6 @@ static void
 merge_phase(Phase *phase)
 {
 	lock_in_transaction(phase->run);
-	phase->run->staged_here = true;
 	phase->failure = merge_all(phase->run, phase->delta);
 }
 

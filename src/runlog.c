@@ -133,6 +133,8 @@ sis_runlog_load(int64 run_id, const char *phase)
 	sis_source_check_usage(run->sync->server);
 	if (strcmp(status, "running") != 0)
 		wrong_phase(run_id, psprintf("Its status is \"%s\".", status));
+	if (run->dry_run)
+		wrong_phase(run_id, "It is a dry run.");
 	if (newest != run_id)
 		wrong_phase(run_id, psprintf("The newest run of the sync is %lld.",
 									 (long long) newest));

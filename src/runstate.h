@@ -38,8 +38,7 @@ typedef struct SisRun
 	int64		id;
 	const SisSync *sync;
 	int			slot;
-	bool		staged_here;	/* by this session, which still has the slot
-								 * locked: no need to count the rows again */
+	bool		applied;		/* an earlier step has written its creates */
 	bool		dry_run;
 	SisRoster  *roster;
 	SisCounts	counts[SIS_N_RECORD_TYPES];

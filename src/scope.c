@@ -153,8 +153,11 @@ sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 
 	/* the application's school comes from sync_school, not from the source */
 	if (type == SIS_SCHOOL && wide)
-		appendStringInfoString(&sql, ", (SELECT min(c.app_school) FROM sis_sync.sync_school c "
-							   "WHERE c.sync = $5 AND btrim(c.school_id) IN (btrim(s.sis_id), s.source_id)) AS app_school");
+		appendStringInfo(&sql, ", (SELECT min(c.app_school) FROM sis_sync.sync_school c "
+							   "WHERE c.sync = $5 AND (btrim(c.school_id) = btrim(s.sis_id) "
+							   "OR (btrim(c.school_id) = s.source_id AND NOT EXISTS (SELECT 1 FROM %s o "
+							   "WHERE o.run_id = $1 AND o.status = 'active' AND btrim(o.sis_id) = btrim(c.school_id))))) AS app_school",
+						 sis_stage_leaf(SIS_SCHOOL, run->slot));
 	appendStringInfo(&sql, " FROM %s s%s WHERE s.run_id = $1 AND s.source_id IS NOT NULL "
 					 "AND s.status IN ('active', 'deleted', 'rejected')",
 					 sis_stage_leaf(type, run->slot),
@@ -242,8 +245,10 @@ sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT t.source_id, t.fingerprint, t.fingerprint_version, t.sis_managed, "
 					 "t.archived_at, t.archived_reason, t.archived_run, %s AS frozen, %s AS ended, "
-					 "(t.created_run = $1 OR t.restored_run = $1) IS TRUE AS is_new",
-					 frozen_sql(run, type), ended_sql(type));
+					 "%s AS is_new", frozen_sql(run, type), ended_sql(type),
+					 run->applied ?
+					 "(t.created_run = $1 OR t.restored_run = $1) IS TRUE" :
+					 "false");
 	append_columns(&sql, type, "t");
 	if (type == SIS_SCHOOL)
 		appendStringInfoString(&sql, ", t.app_school");
@@ -280,9 +285,9 @@ resolved_sql(const SisRun *run, SisRecordType type)
 					"WHEN t.live AND NOT t.sis_managed THEN %d "
 					"WHEN s.stand = 'a' AND (%s) THEN %d "
 					"WHEN s.stand = 'r' AND t.live THEN %d "
-					"WHEN t.live AND %s THEN %d "
+					"WHEN t.live AND %s AND (s.source_id IS NULL OR s.stand = 'd') AND NOT t.frozen THEN %d "
 					"WHEN s.source_id IS NOT NULL THEN %d ELSE %d END AS state "
-					"FROM (%s) s FULL JOIN (SELECT source_id, sis_managed, archived_at IS NULL AS live "
+					"FROM (%s) s FULL JOIN (SELECT source_id, sis_managed, archived_at IS NULL AS live, %s AS frozen "
 					"FROM %s WHERE sync_id = $2) t ON t.source_id = s.source_id",
 					SIS_END_THERE,
 					restores ? "true" : "t.live IS NOT FALSE", SIS_END_THERE,
@@ -290,7 +295,30 @@ resolved_sql(const SisRun *run, SisRecordType type)
 					keeps ? "true" : "false", SIS_END_THERE,
 					SIS_END_OUT, SIS_END_LEAVING,
 					sis_scope_staged_sql(run, type, false),
+					type == SIS_SECTION && !all_schools(run) ?
+					"(school_source_id = ANY ($3)) IS NOT TRUE" : "false",
 					run->roster->tables[type]);
+}
+
+/*
+ * Stored links that stay though no accepted row of tonight says so: their row
+ * was rejected, or their type archives nothing.  Their persons stay in scope.
+ */
+static char *
+staying_links_sql(const SisRun *run, SisRecordType type, const char *person,
+				  const char *end, const char *resolved)
+{
+	bool		keeps = run->counts[type].offer != SIS_OFFER_FULL ||
+		run->counts[type].unreadable > 0;
+
+	return psprintf("SELECT t.%s, 0 FROM %s t JOIN %s x ON x.source_id = t.%s AND x.state = %d "
+					"WHERE t.sync_id = $2 AND t.archived_at IS NULL%s",
+					person, run->roster->tables[type], resolved, end,
+					SIS_END_THERE,
+					keeps ? "" :
+					psprintf(" AND t.source_id IN (SELECT r.source_id FROM %s r "
+							 "WHERE r.run_id = $1 AND r.status = 'rejected')",
+							 sis_stage_leaf(type, run->slot)));
 }
 
 static void
@@ -298,19 +326,21 @@ add_sections(SisScope *scope, const SisRun *run)
 {
 	/*
 	 * A section has ended when all its terms are known and have; a term
-	 * without an end, or one that is not stored, may still go on.
+	 * without an end, or one that is not stored, may still go on.  A term
+	 * counts as it was before this run: an end mistyped tonight frees nothing.
 	 */
 	add_relation(scope, "stored_section",
 				 psprintf("SELECT t.source_id, "
 						  "CASE WHEN %s THEN 1 ELSE 0 END + CASE WHEN e.ended THEN 2 ELSE 0 END "
-						  "FROM %s t LEFT JOIN (SELECT u.source_id, bool_and(m.end_date IS NOT NULL AND m.end_date < $4) AS ended "
+						  "FROM %s t LEFT JOIN (SELECT u.source_id, bool_and(m.end_date IS NOT NULL AND m.end_date < $4 AND NOT m.is_new) AS ended "
 						  "FROM (SELECT source_id, unnest(term_source_ids) AS term FROM %s WHERE sync_id = $2) u "
-						  "LEFT JOIN (SELECT source_id, end_date FROM %s WHERE sync_id = $2) m ON m.source_id = u.term "
+						  "LEFT JOIN (SELECT source_id, end_date, %s AS is_new FROM %s WHERE sync_id = $2) m ON m.source_id = u.term "
 						  "GROUP BY u.source_id) e ON e.source_id = t.source_id WHERE t.sync_id = $2",
 						  all_schools(run) ? "false" :
 						  "(t.school_source_id = ANY ($3)) IS NOT TRUE",
 						  run->roster->tables[SIS_SECTION],
 						  run->roster->tables[SIS_SECTION],
+						  run->applied ? "(updated_run = $1) IS TRUE" : "false",
 						  run->roster->tables[SIS_TERM]));
 	add_relation(scope, "resolved_section", resolved_sql(run, SIS_SECTION));
 }
@@ -323,9 +353,11 @@ add_persons(SisScope *scope, const SisRun *run)
 		add_relation(scope, "scope_person",
 					 psprintf("SELECT DISTINCT s.person_source_id, 0 FROM %s s JOIN resolved_section x "
 							  "ON x.source_id = s.section_source_id AND x.state = %d "
-							  "WHERE s.run_id = $1 AND s.status = 'active'",
+							  "WHERE s.run_id = $1 AND s.status = 'active' UNION %s",
 							  sis_stage_leaf(SIS_ENROLLMENT, run->slot),
-							  SIS_END_THERE));
+							  SIS_END_THERE,
+							  staying_links_sql(run, SIS_ENROLLMENT, "person_source_id",
+												"section_source_id", "resolved_section")));
 		add_relation(scope, "stored_scope_person",
 					 psprintf("SELECT DISTINCT t.person_source_id, 0 FROM %s t JOIN stored_section x "
 							  "ON x.source_id = t.section_source_id AND x.state & 1 = 0 "
@@ -350,9 +382,11 @@ add_contacts(SisScope *scope, const SisRun *run)
 		add_relation(scope, "scope_contact",
 					 psprintf("SELECT DISTINCT s.contact_source_id, 0 FROM %s s JOIN resolved_student x "
 							  "ON x.source_id = s.student_source_id AND x.state = %d "
-							  "WHERE s.run_id = $1 AND s.status = 'active'",
+							  "WHERE s.run_id = $1 AND s.status = 'active' UNION %s",
 							  sis_stage_leaf(SIS_STUDENT_CONTACT, run->slot),
-							  SIS_END_THERE));
+							  SIS_END_THERE,
+							  staying_links_sql(run, SIS_STUDENT_CONTACT, "contact_source_id",
+												"student_source_id", "resolved_student")));
 		add_relation(scope, "stored_contact",
 					 psprintf("SELECT t.contact_source_id, max(CASE WHEN f.source_id IS NULL THEN 1 ELSE 0 END) "
 							  "FROM %s t LEFT JOIN frozen_student f ON f.source_id = t.student_source_id "

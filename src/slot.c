@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "base/spi.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
@@ -114,10 +115,10 @@ empty_leaf(SisRecordType type, int slot)
 	char	   *name = strchr(leaf, '.') + 1;
 	Oid			relid = get_relname_relid(name,
 										  get_namespace_oid("sis_sync", false));
-	Relation	rel = RelationIdGetRelation(relid);
+	Relation	rel = table_open(relid, RowExclusiveLock);
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 
-	RelationClose(rel);
+	table_close(rel, NoLock);
 	if (blocks == 0)
 		return;
 	if (blocks > SMALL_LEAF_BLOCKS && lock_leaf(relid))

@@ -141,9 +141,13 @@ renewed_sql(const Judge *judge, SisRecordType type)
 		"n.student_source_id = d.student_source_id AND n.contact_source_id = d.contact_source_id";
 
 	return psprintf(" AND NOT EXISTS (SELECT 1 FROM creates_%s n WHERE %s)"
-					" AND NOT EXISTS (SELECT 1 FROM %s n WHERE n.sync_id = $2 AND n.created_run = $1 AND %s)",
+					" AND NOT EXISTS (SELECT 1 FROM changes_%s n WHERE n.act = 'r' AND %s)%s",
 					sis_record_desc(type)->name, same,
-					judge->run->roster->tables[type], same);
+					sis_record_desc(type)->name, same,
+					!judge->run->applied ? "" :
+					psprintf(" AND NOT EXISTS (SELECT 1 FROM %s n WHERE n.sync_id = $2 AND n.archived_at IS NULL "
+							 "AND n.source_id <> d.source_id AND (n.created_run = $1 OR n.restored_run = $1) AND %s)",
+							 judge->run->roster->tables[type], same));
 }
 
 static char *
@@ -426,6 +430,11 @@ sis_guard_threshold(SisRun *run, SisDelta *delta)
 	judge->run = run;
 	judge->delta = delta;
 	sis_scope_params(run, &judge->params);
+	/* an earlier step's verdict may no longer hold */
+	sis_exec_as_owner("DELETE FROM sis_sync.run_school WHERE run_id = $1",
+					  &judge->params, SPI_OK_DELETE);
+	sis_exec_as_owner("DELETE FROM sis_sync.pending_archive WHERE run_id = $1",
+					  &judge->params, SPI_OK_DELETE);
 	judge->desc = CreateTemplateTupleDesc(3);
 	TupleDescInitEntry(judge->desc, 1, "source_id", TEXTOID, -1, 0);
 	TupleDescInitEntryCollation(judge->desc, 1, C_COLLATION_OID);

@@ -321,9 +321,17 @@ sis_cursor_on_roster(const char *sql, const SisParams *params)
 	return portal;
 }
 
+static void
+check_row(uint64 row)
+{
+	if (SPI_tuptable == NULL || row >= SPI_tuptable->numvals)
+		elog(ERROR, "a statement returned too few rows");
+}
+
 char *
 sis_value(uint64 row, int column)
 {
+	check_row(row);
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
@@ -331,7 +339,10 @@ int64
 sis_value_int8(uint64 row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
+	Datum		value;
+
+	check_row(row);
+	value = SPI_getbinval(SPI_tuptable->vals[row],
 									  SPI_tuptable->tupdesc, column, &isnull);
 
 	return isnull ? 0 : DatumGetInt64(value);
@@ -341,7 +352,10 @@ bool
 sis_value_bool(uint64 row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
+	Datum		value;
+
+	check_row(row);
+	value = SPI_getbinval(SPI_tuptable->vals[row],
 									  SPI_tuptable->tupdesc, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
