@@ -23,6 +23,7 @@ typedef struct DeltaReceiver
 	DestReceiver pub;
 	SisDelta   *delta;
 	SisTypeDelta *type;
+	TupleDesc  *desc;			/* where that of the rows goes */
 } DeltaReceiver;
 
 static const char *const store_names[] = {
@@ -157,7 +158,7 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 	DeltaReceiver *receiver = (DeltaReceiver *) self;
 	MemoryContext old = MemoryContextSwitchTo(receiver->delta->cxt);
 
-	receiver->type->desc = CreateTupleDescCopy(desc);
+	*receiver->desc = CreateTupleDescCopy(desc);
 	MemoryContextSwitchTo(old);
 }
 
@@ -189,23 +190,18 @@ receive_pair(TupleTableSlot *slot, DestReceiver *self)
 }
 
 static void
-pairs_startup(DestReceiver *self, int operation, TupleDesc desc)
+init_receiver(DeltaReceiver *receiver, SisDelta *delta, SisRecordType type,
+			  bool (*receive) (TupleTableSlot *, DestReceiver *),
+			  TupleDesc *desc)
 {
-	DeltaReceiver *receiver = (DeltaReceiver *) self;
-	MemoryContext old = MemoryContextSwitchTo(receiver->delta->cxt);
-
-	receiver->type->pairs_desc = CreateTupleDescCopy(desc);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-init_receiver(DeltaReceiver *receiver, SisDelta *delta, SisRecordType type)
-{
+	receiver->pub.receiveSlot = receive;
+	receiver->pub.rStartup = receiver_startup;
 	receiver->pub.rShutdown = receiver_shutdown;
 	receiver->pub.rDestroy = receiver_shutdown;
 	receiver->pub.mydest = DestTuplestore;
 	receiver->delta = delta;
 	receiver->type = &delta->types[type];
+	receiver->desc = desc;
 }
 
 bool
@@ -215,9 +211,7 @@ sis_delta_find_pairs(SisDelta *delta, SisRecordType type, const char *sql,
 	SisTypeDelta *td = &delta->types[type];
 	DeltaReceiver receiver = {0};
 
-	init_receiver(&receiver, delta, type);
-	receiver.pub.receiveSlot = receive_pair;
-	receiver.pub.rStartup = pairs_startup;
+	init_receiver(&receiver, delta, type, receive_pair, &td->pairs_desc);
 	td->pairs = make_store(delta);
 	sis_select_into(sql, params, &receiver.pub);
 	return tuplestore_tuple_count(td->pairs) > 0;
@@ -230,9 +224,7 @@ sis_delta_fill(SisDelta *delta, SisRecordType type, const char *sql,
 	SisTypeDelta *td = &delta->types[type];
 	DeltaReceiver receiver = {0};
 
-	init_receiver(&receiver, delta, type);
-	receiver.pub.receiveSlot = receive_row;
-	receiver.pub.rStartup = receiver_startup;
+	init_receiver(&receiver, delta, type, receive_row, &td->desc);
 	if (by_pairs)
 		sis_register_store("pairs", td->pairs, td->pairs_desc,
 						   (double) tuplestore_tuple_count(td->pairs));

@@ -19,7 +19,6 @@
 #include "base/spi.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "delta.h"
 #include "fold.h"
 #include "miscadmin.h"
 #include "slot.h"
@@ -221,7 +220,7 @@ compare_items(const void *a, const void *b)
 }
 
 /*
- * Reads the items of an array literal as sis_record_add() writes it: every
+ * Reads the items of an array literal as sis_list_append() writes it: every
  * item in double quotes.
  */
 static int
@@ -280,14 +279,7 @@ unite_lists(SisValue a, SisValue b)
 	{
 		if (i > 0 && same_value(items[i], items[i - 1]))
 			continue;
-		appendStringInfoString(&buf, buf.len == 0 ? "{\"" : ",\"");
-		for (int c = 0; c < items[i].len; c++)
-		{
-			if (items[i].data[c] == '"' || items[i].data[c] == '\\')
-				appendStringInfoChar(&buf, '\\');
-			appendStringInfoChar(&buf, items[i].data[c]);
-		}
-		appendStringInfoChar(&buf, '"');
+		sis_list_append(&buf, items[i]);
 	}
 	appendStringInfoChar(&buf, '}');
 	list.data = buf.data;

@@ -35,11 +35,8 @@ check_roster_is_ours(SisRun *run)
 	if (sis_exec_as_owner("SELECT 1 FROM sis_sync.sync_state WHERE sync = $1",
 						  &params, SPI_OK_SELECT) > 0)
 		return;
-	memset(&params, 0, sizeof(params));
-	sis_param_int8(&params, run->sync->id);
-	if (sis_exec_on_roster(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 AND fingerprint IS NOT NULL LIMIT 1",
-									run->roster->tables[SIS_STUDENT]),
-						   &params) == 0)
+	if (!sis_roster_has(run->roster, SIS_STUDENT, run->sync->id,
+						"fingerprint IS NOT NULL"))
 		return;
 	ereport(ERROR,
 			(sis_errcode(SIS_ERR_NOT_CONFIGURED),
@@ -73,7 +70,8 @@ sis_guard_staged(SisRun *run)
 {
 	int			slot = sis_slot_of(run->id);
 
-	if (slot < 0)
+	/* from here on nobody else can take it; a CALL has it locked already */
+	if (slot < 0 || !sis_slot_lock(slot, false))
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_INCOMPLETE),
 				 errmsg("the rows staged by run %lld are gone", (long long) run->id),
@@ -112,19 +110,6 @@ sis_guard_staged(SisRun *run)
 	}
 }
 
-static int64
-stored_records(SisRun *run, SisRecordType type)
-{
-	SisParams	params = {0};
-
-	sis_param_int8(&params, run->sync->id);
-	sis_exec_on_roster(psprintf("SELECT count(*) FROM (SELECT 1 FROM %s WHERE sync_id = $1 "
-								"AND sis_managed AND archived_at IS NULL LIMIT 1) x",
-								run->roster->tables[type]),
-					   &params);
-	return sis_value_int8(0, 1);
-}
-
 void
 sis_guard_offers(SisRun *run)
 {
@@ -133,7 +118,8 @@ sis_guard_offers(SisRun *run)
 		SisRecordType type = (SisRecordType) t;
 
 		if (run->counts[type].offer == SIS_OFFER_MISSING &&
-			stored_records(run, type) > 0)
+			sis_roster_has(run->roster, type, run->sync->id,
+						   "sis_managed AND archived_at IS NULL"))
 			ereport(ERROR,
 					(sis_errcode(SIS_ERR_INCOMPLETE),
 					 errmsg("the source has no records of type %s, and does not say so",
@@ -433,16 +419,7 @@ sis_guard_empty(SisRun *run)
 			empty_type(run, type, "no student in scope was received", in_force);
 		if (in_force <= EMPTY_TYPE_MIN)
 			continue;
-		memset(&params, 0, sizeof(params));
-		sis_param_text(&params, run->sync->name);
-		sis_param_text(&params, sis_record_desc(type)->name);
-		sis_param_bool(&params, sis_record_desc(type)->governed);
-		sis_exec_as_owner("SELECT coalesce((SELECT h.percent FROM sis_sync.sync_threshold h WHERE h.sync = s.name "
-						  "AND h.record_type = $2 AND (h.valid_until IS NULL OR h.valid_until > now())), "
-						  "CASE WHEN $3 THEN s.deletion_threshold ELSE 0 END) = 100 "
-						  "FROM sis_sync.sync s WHERE s.name = $1",
-						  &params, SPI_OK_SELECT);
-		if (!sis_value_bool(0, 1))
+		if (!sis_guard_allows_all(run, type))
 			empty_type(run, type,
 					   psprintf("no record of type %s in scope was received",
 								sis_record_desc(type)->name), in_force);

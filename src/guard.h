@@ -44,6 +44,9 @@ extern void sis_guard_rejects(SisRun *run, const SisDelta *delta);
 /* SI007 when a type is empty tonight that was not (rule 3). */
 extern void sis_guard_empty(SisRun *run);
 
+/* Do the settings let all records of a type go?  (a percent of 100) */
+extern bool sis_guard_allows_all(const SisRun *run, SisRecordType type);
+
 /*
  * SI011 when students or staff seem to have got new IDs (rule 8): a change of
  * IDs must not look like everybody leaving.

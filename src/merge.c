@@ -259,23 +259,13 @@ log_lost_links(SisRun *run, SisDelta *delta, SisRecordType type)
 					  &params, SPI_OK_INSERT);
 }
 
-static bool
-nothing_stored(const SisRun *run, SisRecordType type)
-{
-	SisParams	params = {0};
-
-	sis_param_int8(&params, run->sync->id);
-	return sis_exec_on_roster(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 LIMIT 1",
-									   run->roster->tables[type]),
-							  &params) == 0;
-}
-
 static void
 compute_type(SisRun *run, SisDelta *delta, SisRecordType type,
 			 const SisParams *params)
 {
 	DeltaHow	how = type == SIS_SCHOOL ? DELTA_FULL_JOIN :
-		nothing_stored(run, type) ? DELTA_FIRST_LOAD : DELTA_PAIRS;
+		sis_roster_has(run->roster, type, run->sync->id, "true") ?
+		DELTA_PAIRS : DELTA_FIRST_LOAD;
 
 	if (how == DELTA_PAIRS &&
 		!sis_delta_find_pairs(delta, type, pairs_sql(run, type), params))

@@ -64,21 +64,6 @@ count_in_force(SisRun *run, SisRecordType type)
 	return sis_value_int8(0, 1);
 }
 
-/* A threshold of 100 percent for the type says that this is meant. */
-static bool
-is_allowed(SisRun *run, SisRecordType type)
-{
-	SisParams	params = {0};
-
-	sis_param_text(&params, run->sync->name);
-	sis_param_text(&params, sis_record_desc(type)->name);
-	sis_exec_as_owner("SELECT coalesce((SELECT h.percent FROM sis_sync.sync_threshold h WHERE h.sync = s.name "
-					  "AND h.record_type = $2 AND (h.valid_until IS NULL OR h.valid_until > now())), "
-					  "s.deletion_threshold) = 100 FROM sis_sync.sync s WHERE s.name = $1",
-					  &params, SPI_OK_SELECT);
-	return sis_value_bool(0, 1);
-}
-
 static void
 check_type(SisRun *run, SisDelta *delta, SisRecordType type)
 {
@@ -91,7 +76,8 @@ check_type(SisRun *run, SisDelta *delta, SisRecordType type)
 	if (gone == 0 || created == 0)
 		return;
 	stored = count_in_force(run, type);
-	if (stored < MIN_REKEYED || is_allowed(run, type))
+	/* who lets all of them go means it */
+	if (stored < MIN_REKEYED || sis_guard_allows_all(run, type))
 		return;
 	twins = count_twins(type);
 	if (!(gone * 2 > stored && created >= gone) &&

@@ -186,18 +186,6 @@ create_person_view(const char *schema)
 					  quote_identifier(schema)), NULL, SPI_OK_UTILITY);
 }
 
-/* Everything that is generated here names pg_catalog's things only. */
-static int
-fix_search_path(void)
-{
-	int			level = NewGUCNestLevel();
-
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
 SIS_FUNCTION(sis_create_roster);
 Datum
 sis_create_roster(PG_FUNCTION_ARGS)
@@ -211,7 +199,7 @@ sis_create_roster(PG_FUNCTION_ARGS)
 				 errmsg("a schema's name has 1 to %d bytes", NAMEDATALEN - 1)));
 
 	SPI_connect();
-	guc_level = fix_search_path();
+	guc_level = sis_fix_search_path();
 	sis_exec(psprintf("CREATE SCHEMA %s", quote_identifier(schema)),
 			 NULL, SPI_OK_UTILITY);
 	sis_exec(psprintf("CREATE FUNCTION %s.forget_fingerprint() RETURNS trigger "
@@ -239,7 +227,7 @@ sis_upgrade_roster(PG_FUNCTION_ARGS)
 	int			guc_level;
 
 	SPI_connect();
-	guc_level = fix_search_path();
+	guc_level = sis_fix_search_path();
 	/* "already exists, skipping" for every column is no news */
 	(void) set_config_option("client_min_messages", "warning",
 							 PGC_USERSET, PGC_S_SESSION,
@@ -442,4 +430,16 @@ sis_roster_open(const char *schema, LOCKMODE mode)
 		relation_close(rel, NoLock);
 	}
 	return roster;
+}
+
+bool
+sis_roster_has(const SisRoster *roster, SisRecordType type, int64 sync_id,
+			   const char *condition)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, sync_id);
+	return sis_exec_on_roster(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 AND %s LIMIT 1",
+									   roster->tables[type], condition),
+							  &params) > 0;
 }

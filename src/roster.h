@@ -22,4 +22,8 @@ typedef struct SisRoster
  */
 extern SisRoster *sis_roster_open(const char *schema, LOCKMODE mode);
 
+/* Does an opened roster hold such a record of the sync?  condition is SQL. */
+extern bool sis_roster_has(const SisRoster *roster, SisRecordType type,
+						   int64 sync_id, const char *condition);
+
 #endif

@@ -270,18 +270,9 @@ static SisRun *
 open_step(int64 run_id, const char *phase, LOCKMODE mode)
 {
 	SisRun	   *run = sis_runlog_load(run_id, phase);
-	int			slot;
 
 	lock_sync(run->sync, false);
 	run = sis_runlog_load(run_id, phase);	/* as it is now that it is ours */
-	slot = sis_slot_of(run_id);
-	if (slot >= 0 && !sis_slot_lock(slot, false))
-		ereport(ERROR,
-				(sis_errcode(SIS_ERR_INCOMPLETE),
-				 errmsg("the rows staged by run %lld are gone", (long long) run_id),
-				 errdetail("Another run is taking their staging slot."),
-				 errhint("Stage again with sis_sync.stage(%s).",
-						 quote_literal_cstr(run->sync->name))));
 	run->roster = sis_roster_open(run->sync->target_schema, mode);
 	return run;
 }
@@ -434,27 +425,17 @@ prepare_phase(Phase *phase)
 	run->slot = sis_slot_take(run->id, run->sync->name, true);
 }
 
-/*
- * The session's locks again, for this transaction: a trigger of the
- * application that calls pg_advisory_unlock_all() cannot drop these.
- */
-static void
-lock_in_transaction(SisRun *run)
-{
-	sis_locks_for_transaction(run->sync->id, run->slot);
-}
-
 static void
 stage_phase(Phase *phase)
 {
-	lock_in_transaction(phase->run);
+	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
 	stage_source(phase->run, phase->source, phase->failure);
 }
 
 static void
 merge_phase(Phase *phase)
 {
-	lock_in_transaction(phase->run);
+	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
 	phase->failure = merge_all(phase->run, phase->delta);
 }
 

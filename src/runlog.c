@@ -235,6 +235,7 @@ void
 sis_runlog_failed(int64 run_id, const ErrorData *edata)
 {
 	SisParams	params = {0};
+
 	sis_param_int8(&params, run_id);
 	sis_param_text(&params, sis_error_reason(edata->sqlerrcode));
 	sis_param_text(&params, unpack_sql_state(edata->sqlerrcode));

@@ -270,6 +270,14 @@ add_relation(SisScope *scope, const char *name, const char *sql)
 													 &scope->params);
 }
 
+/* Is a stored record of the type no less there for not being received? */
+static bool
+keeps_absent(const SisRun *run, SisRecordType type)
+{
+	return run->counts[type].offer != SIS_OFFER_FULL ||
+		run->counts[type].unreadable > 0;
+}
+
 /*
  * state of every ID of a type that is staged or stored.  What the type keeps
  * tonight (because it is not offered, or archives nothing) is there.
@@ -277,8 +285,6 @@ add_relation(SisScope *scope, const char *name, const char *sql)
 static char *
 resolved_sql(const SisRun *run, SisRecordType type)
 {
-	bool		keeps = run->counts[type].offer != SIS_OFFER_FULL ||
-		run->counts[type].unreadable > 0;
 	bool		restores = run->sync->restore_returning || type != SIS_SECTION;
 
 	return psprintf("SELECT coalesce(s.source_id, t.source_id) AS source_id, CASE "
@@ -292,7 +298,7 @@ resolved_sql(const SisRun *run, SisRecordType type)
 					SIS_END_THERE,
 					restores ? "true" : "t.live IS NOT FALSE", SIS_END_THERE,
 					SIS_END_THERE,
-					keeps ? "true" : "false", SIS_END_THERE,
+					keeps_absent(run, type) ? "true" : "false", SIS_END_THERE,
 					SIS_END_OUT, SIS_END_LEAVING,
 					sis_scope_staged_sql(run, type, false),
 					type == SIS_SECTION && !all_schools(run) ?
@@ -308,14 +314,11 @@ static char *
 staying_links_sql(const SisRun *run, SisRecordType type, const char *person,
 				  const char *end, const char *resolved)
 {
-	bool		keeps = run->counts[type].offer != SIS_OFFER_FULL ||
-		run->counts[type].unreadable > 0;
-
 	return psprintf("SELECT t.%s, 0 FROM %s t JOIN %s x ON x.source_id = t.%s AND x.state = %d "
 					"WHERE t.sync_id = $2 AND t.archived_at IS NULL%s",
 					person, run->roster->tables[type], resolved, end,
 					SIS_END_THERE,
-					keeps ? "" :
+					keeps_absent(run, type) ? "" :
 					psprintf(" AND t.source_id IN (SELECT r.source_id FROM %s r "
 							 "WHERE r.run_id = $1 AND r.status = 'rejected')",
 							 sis_stage_leaf(type, run->slot)));

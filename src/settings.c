@@ -109,10 +109,7 @@ table_has_records(Oid relid, int64 sync_id)
 		GetUserIdAndSecContext(&userid, &sec_context);
 		SetUserIdAndSecContext(rel->rd_rel->relowner,
 							   sec_context | SECURITY_RESTRICTED_OPERATION);
-		guc_level = NewGUCNestLevel();
-		(void) set_config_option("search_path", "pg_catalog, pg_temp",
-								 PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		guc_level = sis_fix_search_path();
 		sis_param_int8(&params, sync_id);
 		found = sis_exec(psprintf("SELECT 1 FROM %s WHERE sync_id = $1 AND archived_at IS NULL AND sis_managed LIMIT 1",
 								  quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),

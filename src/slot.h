@@ -72,7 +72,10 @@ extern bool sis_slot_lock(int slot, bool session);
 /* False also when a CALL of this very session holds it. */
 extern bool sis_sync_lock(int64 sync_id, bool session);
 
-/* Takes both locks, held by the session, for the transaction as well. */
+/*
+ * Takes both locks, held by the session, for the transaction as well: a
+ * trigger that calls pg_advisory_unlock_all() cannot drop those.
+ */
 extern void sis_locks_for_transaction(int64 sync_id, int slot);
 
 /* Releases what this session holds; needs no transaction, never throws. */

@@ -44,11 +44,11 @@ typedef struct Judge
 /* The detail names so many trips; the others stand in run_school. */
 #define MAX_TRIPS_NAMED	100
 
-/* the percent and the least number that hold for a type */
-#define PERCENT_SQL \
+/* the percent that holds for a type, and for one that nothing governs */
+#define PERCENT_SQL(ungoverned) \
 	"coalesce((SELECT h.percent FROM sis_sync.sync_threshold h WHERE h.sync = s.name " \
 	"AND h.record_type = $2 AND (h.valid_until IS NULL OR h.valid_until > now())), " \
-	"CASE WHEN $3 THEN s.deletion_threshold ELSE 100 END)"
+	"CASE WHEN $3 THEN s.deletion_threshold ELSE " ungoverned " END)"
 
 /* ----------
  * What must stay
@@ -187,14 +187,25 @@ add_trip(Judge *judge, SisRecordType type, char *school)
 }
 
 static void
-threshold_params(const Judge *judge, SisRecordType type, SisParams *params)
+threshold_params(const SisRun *run, SisRecordType type, SisParams *params)
 {
 	memset(params, 0, sizeof(SisParams));
-	sis_param_text(params, judge->run->sync->name);
+	sis_param_text(params, run->sync->name);
 	sis_param_text(params, sis_record_desc(type)->name);
 	sis_param_bool(params, sis_record_desc(type)->governed);
 	/* one of nine teachers may always resign; a school or a student not */
 	sis_param_bool(params, type != SIS_SCHOOL && type != SIS_STUDENT);
+}
+
+bool
+sis_guard_allows_all(const SisRun *run, SisRecordType type)
+{
+	SisParams	params;
+
+	threshold_params(run, type, &params);
+	sis_exec_as_owner("SELECT " PERCENT_SQL("0") " = 100 FROM sis_sync.sync s WHERE s.name = $1",
+					  &params, SPI_OK_SELECT);
+	return sis_value_bool(0, 1);
 }
 
 static void
@@ -209,11 +220,11 @@ judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 					   &judge->params);
 	counts->in_force = sis_value_int8(0, 1);
 
-	threshold_params(judge, type, &params);
+	threshold_params(judge->run, type, &params);
 	sis_param_int8(&params, counts->in_force);
 	sis_exec_as_owner("SELECT trim_scale(x.percent)::text, greatest(div($5 * x.percent, 100), "
 					  "CASE WHEN x.percent > 0 AND $4 THEN x.min_allowed ELSE 0 END)::int8 "
-					  "FROM (SELECT s.min_allowed, " PERCENT_SQL " AS percent FROM sis_sync.sync s WHERE s.name = $1) x",
+					  "FROM (SELECT s.min_allowed, " PERCENT_SQL("100") " AS percent FROM sis_sync.sync s WHERE s.name = $1) x",
 					  &params, SPI_OK_SELECT);
 	percent = sis_value(0, 1);
 	counts->allowed = sis_value_int8(0, 2);
@@ -255,7 +266,7 @@ judge_schools(Judge *judge, SisRecordType type)
 										schools_sql(type, "t")),
 							   &stored);
 
-	threshold_params(judge, type, &params);
+	threshold_params(judge->run, type, &params);
 	sis_param_int8(&params, judge->run->id);
 	sis_param_text_array(&params, judge->run->schools, Max(judge->run->nschools, 0));
 	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.run_school (run_id, school_source_id, record_type, to_archive, "
@@ -269,7 +280,7 @@ judge_schools(Judge *judge, SisRecordType type)
 							   "LATERAL (SELECT DISTINCT x.school FROM unnest(c.schools) AS x (school)) u "
 							   "WHERE u.school IS NOT NULL%s GROUP BY u.school) a "
 							   "LEFT JOIN school_totals t ON t.school = a.school "
-							   "CROSS JOIN (SELECT s.min_allowed, s.school_min_records, " PERCENT_SQL " AS percent "
+							   "CROSS JOIN (SELECT s.min_allowed, s.school_min_records, " PERCENT_SQL("100") " AS percent "
 							   "FROM sis_sync.sync s WHERE s.name = $1) p) y "
 							   "ON CONFLICT (run_id, school_source_id, record_type) DO UPDATE SET "
 							   "to_archive = excluded.to_archive, in_force = excluded.in_force, percent = excluded.percent, "

@@ -215,9 +215,8 @@ sis_record_set(SisRecord *record, int column, const char *data, int len)
 	record->values[column] = sis_trim(data, len);
 }
 
-/* Appends one element to an array literal that lacks its closing brace. */
-static void
-append_element(StringInfo buf, SisValue item)
+void
+sis_list_append(StringInfo buf, SisValue item)
 {
 	appendStringInfoString(buf, buf->len == 0 ? "{\"" : ",\"");
 	for (int i = 0; i < item.len; i++)
@@ -272,7 +271,7 @@ sis_record_add(SisRecord *record, int column, const char *data, int len)
 		record->too_long |= SIS_COLUMN_BIT(column);
 		return;
 	}
-	append_element(buf, item);
+	sis_list_append(buf, item);
 	if (is_repeated(buf, start))
 	{
 		buf->len = start;

@@ -128,6 +128,9 @@ extern void sis_record_set(SisRecord *record, int column,
 extern void sis_record_add(SisRecord *record, int column,
 						   const char *data, int len);
 
+/* Appends an item to an array literal that lacks its closing brace. */
+extern void sis_list_append(StringInfo list, SisValue item);
+
 /* Ends the lists: the values of list columns become array literals. */
 extern void sis_record_finish(SisRecord *record);
 

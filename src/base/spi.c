@@ -54,6 +54,17 @@ sis_extension_owner(void)
 	return owner;
 }
 
+int
+sis_fix_search_path(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 void
 sis_owner_begin(SisBridge *bridge)
 {
@@ -62,10 +73,7 @@ sis_owner_begin(SisBridge *bridge)
 	GetUserIdAndSecContext(&bridge->userid, &bridge->sec_context);
 	SetUserIdAndSecContext(owner, bridge->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE);
-	bridge->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	bridge->guc_level = sis_fix_search_path();
 }
 
 void
@@ -253,11 +261,8 @@ roster_settings(bool distrust_statistics)
 	static const char *const off[] = {
 		"row_security", "jit", "enable_nestloop", "enable_mergejoin"
 	};
-	int			level = NewGUCNestLevel();
+	int			level = sis_fix_search_path();
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
 	for (int i = 0; i < (distrust_statistics ? 4 : 2); i++)
 		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);

@@ -24,6 +24,12 @@ typedef struct SisBridge
 	int			guc_level;
 } SisBridge;
 
+/*
+ * Fixes search_path until AtEOXact_GUC(false, the level returned), for
+ * statements that name pg_catalog's things only.
+ */
+extern int	sis_fix_search_path(void);
+
 extern void sis_owner_begin(SisBridge *bridge);
 extern void sis_owner_end(const SisBridge *bridge);
 
@@ -101,10 +107,10 @@ extern SisRelation sis_relation_open(const char *name, TupleDesc desc,
 extern void sis_relation_close(SisRelation *relation);
 
 /*
- * The same, into a receiver, or as a cursor; with planner settings that do
- * not trust the statistics of staging tables: an empty leaf that was filled
- * since is estimated as one row, and joined by a nested loop; a tuplestore is
- * estimated to repeat its keys, and sorted for a merge join.
+ * As sis_exec_on_roster(), into a receiver or as a cursor, and with planner
+ * settings that do not trust the statistics of staging tables: an empty leaf
+ * that was filled since is estimated as one row, and joined by a nested loop;
+ * a tuplestore is estimated to repeat its keys, and sorted for a merge join.
  */
 extern Portal sis_cursor_on_roster(const char *sql, const SisParams *params);
 extern void sis_select_into(const char *sql, const SisParams *params,
