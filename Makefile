@@ -25,6 +25,7 @@ OBJS = \
 	src/settings.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
+	src/provider/fileset.o \
 	src/provider/csv_header.o \
 	src/provider/csv_table.o \
 	src/provider/csv_oneroster.o \

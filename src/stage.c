@@ -144,10 +144,10 @@ fingerprint_seed(const SisSync *sync)
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "%d %d", SIS_FINGERPRINT_VERSION,
-					 sync->include_demographics);
-	for (int i = 0; i < sync->nextra_columns; i++)
-		appendBinaryStringInfo(&buf, sync->extra_columns[i],
-							   strlen(sync->extra_columns[i]) + 1);
+					 sync->wants.include_demographics);
+	for (int i = 0; i < sync->wants.nextra_columns; i++)
+		appendBinaryStringInfo(&buf, sync->wants.extra_columns[i],
+							   strlen(sync->wants.extra_columns[i]) + 1);
 	return sis_hash64(buf.data, buf.len, 0);
 }
 
@@ -178,9 +178,8 @@ sis_stage_open(int64 run_id, int slot, const SisSync *sync,
 	stage->sink.reject = put_reject;
 	stage->sink.row_read = count_row;
 	stage->sink.failure = failure;
-	stage->sink.include_demographics = sync->include_demographics;
-	stage->sink.nextra_columns = sync->nextra_columns;
-	stage->sink.extra_columns = sync->extra_columns;
+	stage->sink.wants = &sync->wants;
+	initStringInfo(&stage->sink.note);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
 		stage->sink.offer[type] = SIS_OFFER_MISSING;
@@ -674,7 +673,7 @@ has_extra_parts(SisStage *stage, SisRecordType type)
 	SisParams	params = {0};
 
 	/* demographics are the only extra part, and of students only */
-	if (type != SIS_STUDENT || !stage->sink.include_demographics)
+	if (type != SIS_STUDENT || !stage->sink.wants->include_demographics)
 		return false;
 	sis_param_int8(&params, stage->run_id);
 	return sis_exec_as_owner(psprintf("SELECT 1 FROM %s WHERE run_id = $1 AND part = %d LIMIT 1",

@@ -443,7 +443,7 @@ keep_demographics(SisCsvTable *table)
 {
 	int			k = sis_csv_type_index(table->file, SIS_STUDENT);
 
-	if (table->sink->include_demographics)
+	if (table->sink->wants->include_demographics)
 		table->plans[k].keep |=
 			SIS_COLUMN_BIT(sis_record_column(SIS_STUDENT, "birth_date")) |
 			SIS_COLUMN_BIT(sis_record_column(SIS_STUDENT, "gender"));

@@ -20,7 +20,7 @@
 
 #include "base/value.h"
 #include "provider/csvset.h"
-#include "transport/directory.h"
+#include "provider/fileset.h"
 
 #define MANIFEST		"manifest.csv"
 #define MAX_LISTED		20		/* files named in a detail */
@@ -43,7 +43,7 @@ typedef struct CsvSet
 {
 	SisSink    *sink;
 	int			encoding;
-	SisDirectory *directory;
+	const SisFileSet *files;
 	bool		is_v1p2;		/* by the manifest */
 	List	   *manifest;		/* of ManifestEntry */
 	const SisCsvLayout *layout;
@@ -57,13 +57,13 @@ typedef struct CsvSet
  * ----------
  */
 
-static const SisDirectoryFile *
+static const SisSetFile *
 find_file(const CsvSet *set, const char *name)
 {
-	for (int i = 0; i < set->directory->nfiles; i++)
+	for (int i = 0; i < set->files->nfiles; i++)
 	{
-		if (pg_strcasecmp(set->directory->files[i].name, name) == 0)
-			return &set->directory->files[i];
+		if (pg_strcasecmp(set->files->files[i].name, name) == 0)
+			return &set->files->files[i];
 	}
 	return NULL;
 }
@@ -72,18 +72,18 @@ find_file(const CsvSet *set, const char *name)
 static bool
 check_names(const CsvSet *set)
 {
-	const SisDirectory *directory = set->directory;
+	const SisFileSet *files = set->files;
 
-	for (int i = 0; i < directory->nfiles; i++)
+	for (int i = 0; i < files->nfiles; i++)
 	{
-		const SisDirectoryFile *first = find_file(set,
-												  directory->files[i].name);
+		const SisSetFile *first = find_file(set,
+												  files->files[i].name);
 
-		if (first != &directory->files[i])
+		if (first != &files->files[i])
 			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
 							"Take one of them out of the folder.",
 							"files \"%s\" and \"%s\" differ in nothing but case",
-							first->name, directory->files[i].name);
+							first->name, files->files[i].name);
 	}
 	return true;
 }
@@ -92,19 +92,19 @@ check_names(const CsvSet *set)
 static char *
 list_files(const CsvSet *set)
 {
-	const SisDirectory *directory = set->directory;
+	const SisFileSet *files = set->files;
 	StringInfoData buf;
 
-	if (directory->nfiles == 0)
+	if (files->nfiles == 0)
 		return pstrdup("There is no CSV file.");
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "There are: ");
-	for (int i = 0; i < Min(directory->nfiles, MAX_LISTED); i++)
+	for (int i = 0; i < Min(files->nfiles, MAX_LISTED); i++)
 		appendStringInfo(&buf, "%s\"%s\"", i > 0 ? ", " : "",
-						 directory->files[i].name);
-	if (directory->nfiles > MAX_LISTED)
+						 files->files[i].name);
+	if (files->nfiles > MAX_LISTED)
 		appendStringInfo(&buf, " and %d more",
-						 directory->nfiles - MAX_LISTED);
+						 files->nfiles - MAX_LISTED);
 	appendStringInfoChar(&buf, '.');
 	return buf.data;
 }
@@ -114,10 +114,10 @@ list_files(const CsvSet *set)
  * goes with the current memory context.
  */
 static SisCsv *
-open_csv(CsvSet *set, const SisDirectoryFile *file)
+open_csv(CsvSet *set, const SisSetFile *file)
 {
 	SisFailure *failure = set->sink->failure;
-	SisFileReader *reader;
+	SisSetReader reader;
 
 	if (file->size == 0)
 	{
@@ -126,11 +126,10 @@ open_csv(CsvSet *set, const SisDirectoryFile *file)
 				 "file \"%s\" is empty", file->name);
 		return NULL;
 	}
-	reader = sis_directory_open(set->directory, file, failure);
-	if (reader == NULL)
+	if (!sis_fileset_open(set->files, file, &reader, failure))
 		return NULL;
 	set->newest = Max(set->newest, file->mtime);
-	return sis_csv_open(sis_directory_read, reader, set->encoding);
+	return sis_csv_open(reader.read, reader.arg, set->encoding);
 }
 
 /* ----------
@@ -250,7 +249,7 @@ take_bad_manifest_row(CsvSet *set, const SisCsv *csv, const char *source)
 static bool
 read_manifest(CsvSet *set)
 {
-	const SisDirectoryFile *file = find_file(set, MANIFEST);
+	const SisSetFile *file = find_file(set, MANIFEST);
 	MemoryContext file_context;
 	MemoryContext old;
 	SisCsv	   *csv;
@@ -332,14 +331,14 @@ set_layout(CsvSet *set, const char *named)
 		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
 						list_files(set),
 						"Name the layout in the server's option \"layout\", or take the other files out of the folder.",
-						"folder \"%s\" holds files of both layouts, OneRoster and Clever",
-						set->directory->path);
+						"%s holds files of both layouts, OneRoster and Clever",
+						set->files->place);
 	if (!oneroster && !clever)
 		return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
 						list_files(set),
 						"OneRoster has \"orgs.csv\" and \"users.csv\", Clever has \"schools.csv\" and \"students.csv\": check the server's option \"path\", or name the layout in its option \"layout\".",
-						"folder \"%s\" holds no set of CSV files",
-						set->directory->path);
+						"%s holds no set of CSV files",
+						set->files->place);
 	if (oneroster)
 		return set_oneroster(set);
 	set->layout = &sis_csv_clever;
@@ -354,7 +353,7 @@ set_layout(CsvSet *set, const char *named)
 static bool
 is_wanted(const CsvSet *set, const SisCsvFile *file)
 {
-	return !file->demographics || set->sink->include_demographics;
+	return !file->demographics || set->sink->wants->include_demographics;
 }
 
 static void
@@ -415,8 +414,8 @@ check_required_files(const CsvSet *set)
 	return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
 					list_files(set),
 					"If these are files of another layout, name it in the server's option \"layout\".",
-					"folder \"%s\" lacks files of the layout %s: %s",
-					set->directory->path, set->layout->name, missing.data);
+					"%s lacks files of the layout %s: %s",
+					set->files->place, set->layout->name, missing.data);
 }
 
 static bool
@@ -461,7 +460,7 @@ set_absent(CsvSet *set, const SisCsvFile *file)
  */
 static bool
 read_file(CsvSet *set, const SisCsvFile *file,
-		  const SisDirectoryFile *directory_file)
+		  const SisSetFile *set_file)
 {
 	MemoryContext file_context = AllocSetContextCreate(CurrentMemoryContext,
 													   "sis_sync CSV file",
@@ -471,13 +470,13 @@ read_file(CsvSet *set, const SisCsvFile *file,
 	bool		success;
 
 	table->file = file;
-	table->source = directory_file->name;
+	table->source = set_file->name;
 	table->sink = set->sink;
 	table->state = set->state;
 	table->record = set->record;
 	table->encoding = set->encoding;
 	table->loose_headers = set->layout->loose_headers;
-	table->csv = open_csv(set, directory_file);
+	table->csv = open_csv(set, set_file);
 	success = table->csv != NULL && sis_csv_table_read(table);
 
 	MemoryContextSwitchTo(old);
@@ -497,14 +496,14 @@ read_files(CsvSet *set)
 	for (int i = 0; i < layout->nfiles; i++)
 	{
 		const SisCsvFile *file = &layout->files[i];
-		const SisDirectoryFile *directory_file = find_file(set, file->name);
+		const SisSetFile *set_file = find_file(set, file->name);
 
 		if (!is_wanted(set, file))
 			continue;
 		if (manifest_mode(set, file->name) == MODE_ABSENT)
 			set_absent(set, file);
-		else if (directory_file != NULL &&
-				 !read_file(set, file, directory_file))
+		else if (set_file != NULL &&
+				 !read_file(set, file, set_file))
 			return false;
 	}
 	if (layout->finish != NULL)
@@ -512,29 +511,36 @@ read_files(CsvSet *set)
 	return true;
 }
 
-bool
-sis_csvset_read(const SisSource *source, SisSink *sink)
+/* What sis_csvset_fetch() leaves to sis_csvset_read(). */
+typedef struct Fetched
 {
+	const SisSource *source;
+	SisFileSet *files;
+} Fetched;
+
+void *
+sis_csvset_fetch(const SisSource *source, const SisWants *wants,
+				 SisFailure *failure)
+{
+	Fetched    *fetched = palloc(sizeof(Fetched));
+
+	fetched->source = source;
+	fetched->files = sis_fileset_fetch(source, failure);
+	return fetched->files != NULL ? fetched : NULL;
+}
+
+bool
+sis_csvset_read(void *arg, SisSink *sink)
+{
+	const Fetched *fetched = arg;
+	const char *encoding = sis_source_option(fetched->source, "encoding");
 	CsvSet		set = {0};
-	const char *path = sis_source_option(source, "path");
-	const char *encoding = sis_source_option(source, "encoding");
 
 	set.sink = sink;
+	set.files = fetched->files;
 	set.encoding = encoding != NULL ? pg_char_to_encoding(encoding) : PG_UTF8;
-	if (path == NULL)
-		return sis_fail(sink->failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
-						"Name the folder that holds the CSV files: ALTER SERVER ... OPTIONS (ADD path '...').",
-						"server \"%s\" has no option \"path\"",
-						source->server);
-	if (set.encoding != PG_UTF8 && set.encoding != PG_WIN1252)
-		return sis_fail(sink->failure, SIS_ERR_NOT_CONFIGURED, NULL,
-						"The encodings are UTF8 and WIN1252.", NULL,
-						"encoding \"%s\" is not supported", encoding);
-
-	set.directory = sis_directory_list(path, sink->failure);
-	if (set.directory == NULL ||
-		!check_names(&set) ||
-		!set_layout(&set, sis_source_option(source, "layout")) ||
+	if (!check_names(&set) ||
+		!set_layout(&set, sis_source_option(fetched->source, "layout")) ||
 		!check_promised(&set) ||
 		!check_required_files(&set) ||
 		!check_modes(&set))
