@@ -28,8 +28,9 @@ typedef struct SisHttp SisHttp;
 
 /*
  * Sends the request.  All that it names is copied, but for the target's
- * argument.  In the current memory context, and ended with it.  Failures show
- * in sis_http_wait(); throws only on misuse and when out of memory.
+ * argument.  In the current memory context, and ended with it: some 300 kB, so
+ * give each request a context that is deleted after it.  Failures show in
+ * sis_http_wait(); throws only on misuse and when out of memory.
  */
 extern SisHttp *sis_http_start(SisSession *session,
 							   const SisHttpRequest *request);
