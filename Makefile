@@ -33,6 +33,7 @@ OBJS = \
 	src/provider/oneroster_words.o \
 	src/provider/csv_clever.o \
 	src/format/csv.o \
+	src/format/encoding.o \
 	src/transport/directory.o \
 	src/base/record.o \
 	src/base/fingerprint.o \
