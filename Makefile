@@ -22,14 +22,18 @@ OBJS = \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \
+	src/carry.o \
 	src/settings.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
+	src/provider/fileset.o \
 	src/provider/csv_header.o \
 	src/provider/csv_table.o \
 	src/provider/csv_oneroster.o \
+	src/provider/oneroster_words.o \
 	src/provider/csv_clever.o \
 	src/format/csv.o \
+	src/format/encoding.o \
 	src/transport/directory.o \
 	src/transport/sftp.o \
 	src/transport/ssh.o \
@@ -41,6 +45,7 @@ OBJS = \
 	src/base/fingerprint.o \
 	src/base/seen.o \
 	src/base/value.o \
+	src/base/textlist.o \
 	src/base/error.o \
 	src/base/option.o \
 	src/base/source.o \

@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "base/compat.h"
+#include "carry.h"
 #include "delta.h"
 #include "guard.h"
 #include "merge.h"
@@ -107,11 +108,45 @@ take_counts(SisRun *run, SisStage *stage)
 	}
 	run->source_as_of = sink->as_of;
 	run->district_id = sink->district_id ? pstrdup(sink->district_id) : NULL;
+	if (sink->note.len > 0)
+		sis_run_note(run, "%s", sink->note.data);
+}
+
+/* Puts what was fetched into the staging tables; allocates in cxt. */
+static void
+stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
+			  MemoryContext cxt, SisFailure *failure)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	MemoryContext read_cxt;
+	SisStage   *stage;
+	bool		done;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	stage = sis_stage_open(run->id, run->slot, run->sync, failure);
+	read_cxt = AllocSetContextCreate(cxt, "sis_sync provider",
+									 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(read_cxt);
+	done = provider->read(fetched, sis_stage_sink(stage));
+	MemoryContextSwitchTo(old);
+
+	/* not before: reading takes time, and a lock on a roster is waited for */
+	if (done)
+	{
+		run->roster = sis_roster_open(run->sync->target_schema, AccessShareLock);
+		MemoryContextSwitchTo(cxt);
+		sis_carry_stored(stage, run);
+	}
+	MemoryContextSwitchTo(cxt);
+	sis_stage_close(stage, run->roster, done);
+	MemoryContextSwitchTo(old);
+	take_counts(run, stage);
+	PopActiveSnapshot();
 }
 
 /*
- * Reads the source.  A failure of the source is in *failure afterwards, and
- * what came before it is staged and counted all the same.
+ * Fetches and stages the source.  A failure of the source is in *failure
+ * afterwards, and what came before it is staged and counted all the same.
  */
 static void
 stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
@@ -119,30 +154,24 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext cxt = AllocSetContextCreate(old, "sis_sync stage",
 											  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext read_cxt;
-	SisStage   *stage;
-	bool		done;
+	const SisProvider *provider = find_provider(source);
+	void	   *fetched;
 
 	run->options_hash = (int64) source->options_hash;
-	run->roster = sis_roster_open(run->sync->target_schema, AccessShareLock);
-	PushActiveSnapshot(GetTransactionSnapshot());
+
+	/* whatever looked into a catalog so far holds back nobody's vacuum */
+	InvalidateCatalogSnapshot();
 	MemoryContextSwitchTo(cxt);
-	stage = sis_stage_open(run->id, run->slot, run->sync, failure);
-	read_cxt = AllocSetContextCreate(cxt, "sis_sync provider",
-									 ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(read_cxt);
-	done = find_provider(source)->read(source, sis_stage_sink(stage));
-	MemoryContextSwitchTo(cxt);
-	sis_stage_close(stage, run->roster, done);
+	fetched = provider->fetch(source, &run->sync->wants, failure);
 	MemoryContextSwitchTo(old);
-	take_counts(run, stage);
+	if (fetched != NULL)
+		stage_fetched(run, provider, fetched, cxt, failure);
 	if (failure->code != SIS_OK)
 	{
 		failure->message = pstrdup(failure->message);
 		failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
 		failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
 	}
-	PopActiveSnapshot();
 	MemoryContextDelete(cxt);
 	sis_runlog_staged(run);
 }
@@ -228,12 +257,17 @@ merge_all(SisRun *run, SisDelta *delta)
 
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	compute_and_check(run, delta, &scope, true);
+	if (!run->dry_run)
+		sis_carry_remember(run, delta);
 	failure = sis_guard_threshold(run, delta);
 	if (!run->dry_run)
 	{
 		sis_merge_apply(run, delta);
 		if (failure == NULL)
+		{
 			sis_merge_archive(run, delta);
+			sis_carry_forget(run, delta);
+		}
 		sis_merge_check_constraints();
 		remember_state(run);
 	}
@@ -300,6 +334,7 @@ sis_run_apply(int64 run_id)
 	SisScope   *scope;
 
 	compute_and_check(run, delta, &scope, false);
+	sis_carry_remember(run, delta);
 	sis_merge_apply(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);
@@ -324,6 +359,7 @@ sis_run_archive(int64 run_id)
 	if (failure != NULL)
 		sis_throw(failure);
 	sis_merge_archive(run, delta);
+	sis_carry_forget(run, delta);
 	forget_out_of_scope(run);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
@@ -451,8 +487,10 @@ static ErrorData *
 attempt_merge(Phase *phase)
 {
 	SisCounts	before[SIS_N_RECORD_TYPES];
+	int			note_len;
 
 	memcpy(before, phase->run->counts, sizeof(before));
+	note_len = phase->run->note.len;
 	for (int i = 1;; i++)
 	{
 		ErrorData  *error = attempt(merge_phase, phase);
@@ -461,7 +499,8 @@ attempt_merge(Phase *phase)
 			!worth_another_attempt(error))
 			return error;
 		memcpy(phase->run->counts, before, sizeof(before));
-		resetStringInfo(&phase->run->note);
+		phase->run->note.len = note_len;
+		phase->run->note.data[note_len] = '\0';
 		sis_delta_clear(phase->delta);
 		/* a new transaction, so that it sees what the others have done */
 		sis_delta_destroy(phase->delta);

@@ -32,7 +32,8 @@ static const CountColumn count_columns[] = {
 static const char *const offer_names[] = {
 	[SIS_OFFER_MISSING] = "missing",
 	[SIS_OFFER_ABSENT] = "absent",
-	[SIS_OFFER_FULL] = "full"
+	[SIS_OFFER_FULL] = "full",
+	[SIS_OFFER_DELTA] = "delta"
 };
 
 static int64 *
@@ -106,12 +107,13 @@ sis_runlog_load(int64 run_id, const char *phase)
 	SisParams	params = {0};
 	char	   *sync,
 			   *status,
-			   *is_phase;
+			   *is_phase,
+			   *note;
 	int64		newest;
 
 	sis_param_int8(&params, run_id);
 	if (sis_exec_as_owner("SELECT r.sync, r.status, r.phase, r.dry_run, r.district_id, r.options_hash, "
-						  "r.source_as_of, (SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync) "
+						  "r.source_as_of, r.note, (SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync) "
 						  "FROM sis_sync.run r WHERE r.id = $1",
 						  &params, SPI_OK_SELECT) == 0)
 		ereport(ERROR,
@@ -119,15 +121,18 @@ sis_runlog_load(int64 run_id, const char *phase)
 				 errmsg("run %lld does not exist", (long long) run_id)));
 	status = sis_value(0, 2);
 	is_phase = sis_value(0, 3);
-	newest = sis_value_int8(0, 8);
+	newest = sis_value_int8(0, 9);
 	run->id = run_id;
 	run->dry_run = sis_value_bool(0, 4);
 	run->district_id = sis_value(0, 5);
 	run->options_hash = sis_value_int8(0, 6);
 	run->source_as_of = sis_value_int8(0, 7);	/* a timestamptz is an int8 */
 	sync = sis_value(0, 1);
+	note = sis_value(0, 8);
 	run->sync = sis_sync_load(sync);
 	initStringInfo(&run->note);
+	if (note != NULL)
+		appendStringInfoString(&run->note, note);
 
 	/* how a run stands is told only to those who may run its sync */
 	sis_source_check_usage(run->sync->server);
@@ -250,18 +255,25 @@ sis_runlog_failed(int64 run_id, const ErrorData *edata)
 void
 sis_run_note(SisRun *run, const char *fmt,...)
 {
-	if (run->note.len > 0)
-		appendStringInfoChar(&run->note, ' ');
+	StringInfoData sentence;
+
+	initStringInfo(&sentence);
 	for (;;)
 	{
 		va_list		args;
 		int			needed;
 
 		va_start(args, fmt);
-		needed = appendStringInfoVA(&run->note, fmt, args);
+		needed = appendStringInfoVA(&sentence, fmt, args);
 		va_end(args);
 		if (needed == 0)
 			break;
-		enlargeStringInfo(&run->note, needed);
+		enlargeStringInfo(&sentence, needed);
 	}
+
+	/* each of the later steps judges anew and finds the same */
+	if (strstr(run->note.data, sentence.data) == NULL)
+		appendStringInfo(&run->note, "%s%s", run->note.len > 0 ? " " : "",
+						 sentence.data);
+	pfree(sentence.data);
 }

@@ -34,11 +34,11 @@ load_extra_columns(SisSync *sync, int column)
 
 	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false,
 					  TYPALIGN_INT, &elems, &nulls, &n);
-	sync->extra_columns = palloc(sizeof(char *) * Max(n, 1));
+	sync->wants.extra_columns = palloc(sizeof(char *) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		if (!nulls[i])
-			sync->extra_columns[sync->nextra_columns++] =
+			sync->wants.extra_columns[sync->wants.nextra_columns++] =
 				TextDatumGetCString(elems[i]);
 	}
 }
@@ -67,7 +67,7 @@ sis_sync_load(const char *name)
 	sync->target_schema = sis_value(0, 3);
 	sync->restore_returning = sis_value_bool(0, 4);
 	sync->all_schools = sis_value_bool(0, 5);
-	sync->include_demographics = sis_value_bool(0, 6);
+	sync->wants.include_demographics = sis_value_bool(0, 6);
 	load_extra_columns(sync, 7);
 	sync->nschools = (int) sis_value_int8(0, 8);
 	sync->today = sis_value(0, 9);

@@ -5,6 +5,8 @@
 #ifndef SIS_SETTINGS_H
 #define SIS_SETTINGS_H
 
+#include "provider/provider.h"
+
 typedef struct SisSync
 {
 	int64		id;
@@ -13,9 +15,7 @@ typedef struct SisSync
 	char	   *target_schema;
 	bool		restore_returning;
 	bool		all_schools;
-	bool		include_demographics;
-	int			nextra_columns;
-	char	  **extra_columns;
+	SisWants	wants;
 	int			nschools;		/* rows of sync_school */
 	int			this_year;		/* in the sync's time zone */
 	char	   *today;			/* ISO date in the sync's time zone */

@@ -144,10 +144,10 @@ fingerprint_seed(const SisSync *sync)
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "%d %d", SIS_FINGERPRINT_VERSION,
-					 sync->include_demographics);
-	for (int i = 0; i < sync->nextra_columns; i++)
-		appendBinaryStringInfo(&buf, sync->extra_columns[i],
-							   strlen(sync->extra_columns[i]) + 1);
+					 sync->wants.include_demographics);
+	for (int i = 0; i < sync->wants.nextra_columns; i++)
+		appendBinaryStringInfo(&buf, sync->wants.extra_columns[i],
+							   strlen(sync->wants.extra_columns[i]) + 1);
 	return sis_hash64(buf.data, buf.len, 0);
 }
 
@@ -178,9 +178,8 @@ sis_stage_open(int64 run_id, int slot, const SisSync *sync,
 	stage->sink.reject = put_reject;
 	stage->sink.row_read = count_row;
 	stage->sink.failure = failure;
-	stage->sink.include_demographics = sync->include_demographics;
-	stage->sink.nextra_columns = sync->nextra_columns;
-	stage->sink.extra_columns = sync->extra_columns;
+	stage->sink.wants = &sync->wants;
+	initStringInfo(&stage->sink.note);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
 		stage->sink.offer[type] = SIS_OFFER_MISSING;
@@ -264,6 +263,14 @@ sis_stage_flush(SisStage *stage)
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 		flush_buffer(stage, &stage->buffers[type]);
 	sis_rejectlog_flush(stage->rejects);
+}
+
+void
+sis_stage_flush_visibly(SisStage *stage)
+{
+	sis_stage_flush(stage);
+	CommandCounterIncrement();
+	stage->cid = GetCurrentCommandId(true);
 }
 
 /* Writes a text datum at *p and advances it, keeping int alignment. */
@@ -360,8 +367,11 @@ sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
 										  strlen(record->source));
 	values[SIS_STAGE_LINE] = Int64GetDatum(record->line);
 	values[SIS_STAGE_STATUS] = place_text(&p, status, strlen(status));
-	values[SIS_STAGE_PART] = Int16GetDatum(record->part |
-										   (record->repeats ? SIS_PART_REPEATS : 0));
+	values[SIS_STAGE_PART] =
+		Int16GetDatum(record->part |
+					  (record->repeats ? SIS_PART_REPEATS : 0) |
+					  (record->deleted && record->part != SIS_PART_BASE ?
+					   SIS_PART_ENDED : 0));
 	values[SIS_STAGE_KEEP] = Int64GetDatum((int64) record->keep);
 	values[SIS_STAGE_FINGERPRINT] = Int64GetDatum(fingerprint);
 	if (record->last_modified.data == NULL)
@@ -650,7 +660,7 @@ put_record(SisSink *sink, SisRecord *record)
 	if (record->part != SIS_PART_BASE ||
 		sink->needs_parts[record->type] != SIS_PART_BASE)
 		status = "part";
-	if (record->deleted)
+	if (record->deleted && record->part == SIS_PART_BASE)
 		status = "deleted";
 	if (strcmp(status, "part") != 0)
 	{
@@ -674,7 +684,7 @@ has_extra_parts(SisStage *stage, SisRecordType type)
 	SisParams	params = {0};
 
 	/* demographics are the only extra part, and of students only */
-	if (type != SIS_STUDENT || !stage->sink.include_demographics)
+	if (type != SIS_STUDENT || !stage->sink.wants->include_demographics)
 		return false;
 	sis_param_int8(&params, stage->run_id);
 	return sis_exec_as_owner(psprintf("SELECT 1 FROM %s WHERE run_id = $1 AND part = %d LIMIT 1",
@@ -711,9 +721,10 @@ recount(SisStage *stage, SisRecordType type)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, stage->run_id);
-	sis_exec_as_owner(psprintf("SELECT count(*) FILTER (WHERE status IN ('active', 'deleted')), count(*), "
+	sis_exec_as_owner(psprintf("SELECT count(*) FILTER (WHERE status IN ('active', 'deleted') AND line <> %d), count(*), "
 							   "count(*) FILTER (WHERE status = 'active') "
 							   "FROM %s WHERE run_id = $1",
+							   SIS_CARRIED_LINE,
 							   sis_stage_leaf(type, stage->slot)),
 					  &params, SPI_OK_SELECT);
 	counts->received = sis_value_int8(0, 1);
@@ -736,14 +747,11 @@ close_buffer(SisStage *stage, StageBuffer *buffer)
 void
 sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
 {
-	sis_stage_flush(stage);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
 
-		/* what has been written must be visible to the fold's own queries */
-		CommandCounterIncrement();
-		stage->cid = GetCurrentCommandId(true);
+		sis_stage_flush_visibly(stage);
 		if (stage->counts[type].staged_rows > ANALYZE_ROWS)
 			sis_exec_as_owner(psprintf("ANALYZE %s (run_id, status, source_id)",
 									   sis_stage_leaf(type, stage->slot)),

@@ -214,11 +214,11 @@ find_extras(SisCsvTable *table, char **headers)
 {
 	const SisSink *sink = table->sink;
 
-	table->extras = palloc(Max(sink->nextra_columns, 1) *
+	table->extras = palloc(Max(sink->wants->nextra_columns, 1) *
 						   sizeof(SisCsvExtra));
-	for (int e = 0; e < sink->nextra_columns; e++)
+	for (int e = 0; e < sink->wants->nextra_columns; e++)
 	{
-		const char *key = sink->extra_columns[e];
+		const char *key = sink->wants->extra_columns[e];
 		char	   *wanted = normal_header(table, key, strlen(key));
 
 		if (wanted[0] == '\0' || is_secret(wanted))
@@ -299,7 +299,7 @@ make_plan(SisCsvTable *table, int k)
 		mapped = SIS_COLUMN_BIT(extra) - 1;
 	plan->keep = mapped & ~present & ~SIS_COLUMN_BIT(SIS_COL_SOURCE_ID);
 	if (table->nextras == 0 &&
-		(file->part != SIS_PART_BASE || table->sink->nextra_columns > 0))
+		(file->part != SIS_PART_BASE || table->sink->wants->nextra_columns > 0))
 		plan->keep |= SIS_COLUMN_BIT(extra);
 }
 
@@ -317,7 +317,8 @@ set_offers(SisCsvTable *table)
 	for (int k = 0; k < file->ntypes; k++)
 	{
 		if (k < file->nprimary || table->plans[k].nnames > 0)
-			table->sink->offer[file->types[k]] = SIS_OFFER_FULL;
+			table->sink->offer[file->types[k]] = table->delta ?
+				SIS_OFFER_DELTA : SIS_OFFER_FULL;
 	}
 }
 

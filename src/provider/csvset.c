@@ -10,7 +10,8 @@
  *
  * The manifest has the last word: a file that it calls absent is not read even
  * when it is there, and its types are left alone.  Where it has no word, a
- * file that is there is a whole list, and one that is not says nothing.
+ * file that is there is a whole list, and one that is not says nothing; or, in
+ * a package with a file of changes (delta), that nothing has changed.
  */
 #include "postgres.h"
 
@@ -19,8 +20,9 @@
 #include "utils/timestamp.h"
 
 #include "base/value.h"
+#include "format/encoding.h"
 #include "provider/csvset.h"
-#include "transport/directory.h"
+#include "provider/fileset.h"
 
 #define MANIFEST		"manifest.csv"
 #define MAX_LISTED		20		/* files named in a detail */
@@ -43,8 +45,9 @@ typedef struct CsvSet
 {
 	SisSink    *sink;
 	int			encoding;
-	SisDirectory *directory;
+	const SisFileSet *files;
 	bool		is_v1p2;		/* by the manifest */
+	bool		is_delta;		/* the manifest has a file of changes */
 	List	   *manifest;		/* of ManifestEntry */
 	const SisCsvLayout *layout;
 	void	   *state;			/* the layout's */
@@ -57,13 +60,13 @@ typedef struct CsvSet
  * ----------
  */
 
-static const SisDirectoryFile *
+static const SisSetFile *
 find_file(const CsvSet *set, const char *name)
 {
-	for (int i = 0; i < set->directory->nfiles; i++)
+	for (int i = 0; i < set->files->nfiles; i++)
 	{
-		if (pg_strcasecmp(set->directory->files[i].name, name) == 0)
-			return &set->directory->files[i];
+		if (pg_strcasecmp(set->files->files[i].name, name) == 0)
+			return &set->files->files[i];
 	}
 	return NULL;
 }
@@ -72,18 +75,18 @@ find_file(const CsvSet *set, const char *name)
 static bool
 check_names(const CsvSet *set)
 {
-	const SisDirectory *directory = set->directory;
+	const SisFileSet *files = set->files;
 
-	for (int i = 0; i < directory->nfiles; i++)
+	for (int i = 0; i < files->nfiles; i++)
 	{
-		const SisDirectoryFile *first = find_file(set,
-												  directory->files[i].name);
+		const SisSetFile *first = find_file(set,
+												  files->files[i].name);
 
-		if (first != &directory->files[i])
+		if (first != &files->files[i])
 			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
 							"Take one of them out of the folder.",
 							"files \"%s\" and \"%s\" differ in nothing but case",
-							first->name, directory->files[i].name);
+							first->name, files->files[i].name);
 	}
 	return true;
 }
@@ -92,21 +95,98 @@ check_names(const CsvSet *set)
 static char *
 list_files(const CsvSet *set)
 {
-	const SisDirectory *directory = set->directory;
+	const SisFileSet *files = set->files;
 	StringInfoData buf;
 
-	if (directory->nfiles == 0)
+	if (files->nfiles == 0)
 		return pstrdup("There is no CSV file.");
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "There are: ");
-	for (int i = 0; i < Min(directory->nfiles, MAX_LISTED); i++)
+	for (int i = 0; i < Min(files->nfiles, MAX_LISTED); i++)
 		appendStringInfo(&buf, "%s\"%s\"", i > 0 ? ", " : "",
-						 directory->files[i].name);
-	if (directory->nfiles > MAX_LISTED)
+						 files->files[i].name);
+	if (files->nfiles > MAX_LISTED)
 		appendStringInfo(&buf, " and %d more",
-						 directory->nfiles - MAX_LISTED);
+						 files->nfiles - MAX_LISTED);
 	appendStringInfoChar(&buf, '.');
 	return buf.data;
+}
+
+/* Says something of a file in run.note. */
+static void
+note_file(CsvSet *set, const SisSetFile *file, const char *what)
+{
+	StringInfo	note = &set->sink->note;
+
+	appendStringInfo(note, "%sFile \"%s\" %s.", note->len > 0 ? " " : "",
+					 file->name, what);
+}
+
+/* Counts the characters of a file; false on failure. */
+static bool
+look_at_encoding(CsvSet *set, const SisSetFile *file, SisEncodingLook *look)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "sis_sync CSV encoding",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SisSetReader reader;
+	bool		success;
+
+	success = sis_fileset_open(set->files, file, &reader,
+							   set->sink->failure) &&
+		sis_encoding_look(reader.read, reader.arg, look);
+	MemoryContextSwitchTo(old);
+	if (success)
+		MemoryContextDelete(context);
+	return success;
+}
+
+/*
+ * The encoding of a file.  Where the server's options say WIN1252, the whole
+ * of it has a say: any bytes at all can be read so, and a file that has become
+ * UTF-8 since would become broken text.  Where they do not, bytes that are not
+ * UTF-8 are rejects, and nothing is guessed.  Negative on failure.
+ */
+static int
+choose_encoding(CsvSet *set, const SisSetFile *file)
+{
+	SisEncodingLook look;
+
+	if (set->encoding != PG_WIN1252)
+		return set->encoding;
+	if (!look_at_encoding(set, file, &look))
+		return -1;
+	if (look.characters > look.strays)
+	{
+		note_file(set, file,
+				  psprintf("was read as UTF-8, though the server's option \"encoding\" is WIN1252: %lld of its characters are UTF-8 and %lld bytes are not",
+						   (long long) look.characters,
+						   (long long) look.strays));
+		return PG_UTF8;
+	}
+	if (look.strays > 0)
+		note_file(set, file, "was read as Windows-1252");
+	return PG_WIN1252;
+}
+
+/* Says of a file with rows that are not UTF-8 what it may be instead. */
+static bool
+note_bad_bytes(CsvSet *set, const SisSetFile *file, int64 rows)
+{
+	SisEncodingLook look;
+
+	if (!look_at_encoding(set, file, &look))
+		return false;
+	if (look.characters == 0)
+		note_file(set, file,
+				  psprintf("has %lld rows that are not UTF-8, and seems to be Windows-1252: if so, set the server's option \"encoding\" to WIN1252",
+						   (long long) rows));
+	else
+		note_file(set, file,
+				  psprintf("has %lld rows that are not UTF-8, the others are",
+						   (long long) rows));
+	return true;
 }
 
 /*
@@ -114,10 +194,10 @@ list_files(const CsvSet *set)
  * goes with the current memory context.
  */
 static SisCsv *
-open_csv(CsvSet *set, const SisDirectoryFile *file)
+open_csv(CsvSet *set, const SisSetFile *file, int encoding)
 {
 	SisFailure *failure = set->sink->failure;
-	SisFileReader *reader;
+	SisSetReader reader;
 
 	if (file->size == 0)
 	{
@@ -126,11 +206,10 @@ open_csv(CsvSet *set, const SisDirectoryFile *file)
 				 "file \"%s\" is empty", file->name);
 		return NULL;
 	}
-	reader = sis_directory_open(set->directory, file, failure);
-	if (reader == NULL)
+	if (!sis_fileset_open(set->files, file, &reader, failure))
 		return NULL;
 	set->newest = Max(set->newest, file->mtime);
-	return sis_csv_open(sis_directory_read, reader, set->encoding);
+	return sis_csv_open(reader.read, reader.arg, encoding);
 }
 
 /* ----------
@@ -192,7 +271,10 @@ take_manifest_mode(CsvSet *set, const char *source, int64 line,
 	else if (sis_csv_is(value, "bulk"))
 		entry->mode = MODE_BULK;
 	else if (sis_csv_is(value, "delta"))
+	{
 		entry->mode = MODE_DELTA;
+		set->is_delta = true;
+	}
 	else
 		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
 						"The modes of a file are bulk, delta and absent.",
@@ -250,7 +332,7 @@ take_bad_manifest_row(CsvSet *set, const SisCsv *csv, const char *source)
 static bool
 read_manifest(CsvSet *set)
 {
-	const SisDirectoryFile *file = find_file(set, MANIFEST);
+	const SisSetFile *file = find_file(set, MANIFEST);
 	MemoryContext file_context;
 	MemoryContext old;
 	SisCsv	   *csv;
@@ -261,7 +343,7 @@ read_manifest(CsvSet *set)
 										 "sis_sync CSV manifest",
 										 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(file_context);
-	csv = open_csv(set, file);
+	csv = open_csv(set, file, PG_UTF8);
 	MemoryContextSwitchTo(old);
 	if (csv == NULL)
 		return false;
@@ -322,8 +404,10 @@ set_layout(CsvSet *set, const char *named)
 	}
 	else
 	{
+		/* a package of changes may have neither */
 		oneroster = find_file(set, "orgs.csv") != NULL ||
-			find_file(set, "users.csv") != NULL;
+			find_file(set, "users.csv") != NULL ||
+			find_file(set, MANIFEST) != NULL;
 		clever = find_file(set, "schools.csv") != NULL &&
 			find_file(set, "students.csv") != NULL;
 	}
@@ -332,14 +416,14 @@ set_layout(CsvSet *set, const char *named)
 		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
 						list_files(set),
 						"Name the layout in the server's option \"layout\", or take the other files out of the folder.",
-						"folder \"%s\" holds files of both layouts, OneRoster and Clever",
-						set->directory->path);
+						"%s holds files of both layouts, OneRoster and Clever",
+						set->files->place);
 	if (!oneroster && !clever)
 		return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
 						list_files(set),
 						"OneRoster has \"orgs.csv\" and \"users.csv\", Clever has \"schools.csv\" and \"students.csv\": check the server's option \"path\", or name the layout in its option \"layout\".",
-						"folder \"%s\" holds no set of CSV files",
-						set->directory->path);
+						"%s holds no set of CSV files",
+						set->files->place);
 	if (oneroster)
 		return set_oneroster(set);
 	set->layout = &sis_csv_clever;
@@ -354,7 +438,7 @@ set_layout(CsvSet *set, const char *named)
 static bool
 is_wanted(const CsvSet *set, const SisCsvFile *file)
 {
-	return !file->demographics || set->sink->include_demographics;
+	return !file->demographics || set->sink->wants->include_demographics;
 }
 
 static void
@@ -395,6 +479,9 @@ check_required_files(const CsvSet *set)
 {
 	StringInfoData missing;
 
+	/* changes are no whole roster, and need not look like one */
+	if (set->is_delta)
+		return true;
 	initStringInfo(&missing);
 	for (int i = 0; i < set->layout->nfiles; i++)
 	{
@@ -415,26 +502,26 @@ check_required_files(const CsvSet *set)
 	return sis_fail(set->sink->failure, SIS_ERR_INCOMPLETE, NULL,
 					list_files(set),
 					"If these are files of another layout, name it in the server's option \"layout\".",
-					"folder \"%s\" lacks files of the layout %s: %s",
-					set->directory->path, set->layout->name, missing.data);
+					"%s lacks files of the layout %s: %s",
+					set->files->place, set->layout->name, missing.data);
 }
 
+/*
+ * Users and their roles (1.2) make one record together: changes of the one
+ * cannot be told from a whole list of the other.
+ */
 static bool
 check_modes(const CsvSet *set)
 {
-	for (int i = 0; i < set->layout->nfiles; i++)
-	{
-		const SisCsvFile *file = &set->layout->files[i];
+	FileMode	users = manifest_mode(set, "users.csv");
+	FileMode	roles = manifest_mode(set, "roles.csv");
 
-		if (is_wanted(set, file) &&
-			manifest_mode(set, file->name) == MODE_DELTA)
-			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
-							psprintf("The manifest says that \"%s\" holds changes only.",
-									 file->name),
-							"Have the source export whole files (bulk).",
-							"delta packages are not supported by this version");
-	}
-	return true;
+	if (!set->is_v1p2 || !set->is_delta || users == roles ||
+		users == MODE_ABSENT || roles == MODE_ABSENT)
+		return true;
+	return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
+					"Have the source export both as bulk or both as delta.",
+					"the manifest gives \"users.csv\" and \"roles.csv\" different modes");
 }
 
 /* ----------
@@ -455,13 +542,24 @@ set_absent(CsvSet *set, const SisCsvFile *file)
 	}
 }
 
+/* In a package of changes, what has no file has not changed. */
+static void
+set_unchanged(CsvSet *set)
+{
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		if (set->sink->offer[type] != SIS_OFFER_FULL)
+			set->sink->offer[type] = SIS_OFFER_DELTA;
+	}
+}
+
 /*
  * Reads one file in a memory context of its own, so that no more than one is
  * open.  After a failure the context stays: its text is in there.
  */
 static bool
 read_file(CsvSet *set, const SisCsvFile *file,
-		  const SisDirectoryFile *directory_file)
+		  const SisSetFile *set_file)
 {
 	MemoryContext file_context = AllocSetContextCreate(CurrentMemoryContext,
 													   "sis_sync CSV file",
@@ -471,14 +569,18 @@ read_file(CsvSet *set, const SisCsvFile *file,
 	bool		success;
 
 	table->file = file;
-	table->source = directory_file->name;
+	table->source = set_file->name;
 	table->sink = set->sink;
 	table->state = set->state;
 	table->record = set->record;
-	table->encoding = set->encoding;
+	table->encoding = choose_encoding(set, set_file);
 	table->loose_headers = set->layout->loose_headers;
-	table->csv = open_csv(set, directory_file);
-	success = table->csv != NULL && sis_csv_table_read(table);
+	table->delta = manifest_mode(set, file->name) == MODE_DELTA;
+	table->csv = table->encoding < 0 ? NULL :
+		open_csv(set, set_file, table->encoding);
+	success = table->csv != NULL && sis_csv_table_read(table) &&
+		(table->bad_bytes == 0 || table->encoding != PG_UTF8 ||
+		 note_bad_bytes(set, set_file, table->bad_bytes));
 
 	MemoryContextSwitchTo(old);
 	if (success)
@@ -497,14 +599,14 @@ read_files(CsvSet *set)
 	for (int i = 0; i < layout->nfiles; i++)
 	{
 		const SisCsvFile *file = &layout->files[i];
-		const SisDirectoryFile *directory_file = find_file(set, file->name);
+		const SisSetFile *set_file = find_file(set, file->name);
 
 		if (!is_wanted(set, file))
 			continue;
 		if (manifest_mode(set, file->name) == MODE_ABSENT)
 			set_absent(set, file);
-		else if (directory_file != NULL &&
-				 !read_file(set, file, directory_file))
+		else if (set_file != NULL &&
+				 !read_file(set, file, set_file))
 			return false;
 	}
 	if (layout->finish != NULL)
@@ -512,29 +614,36 @@ read_files(CsvSet *set)
 	return true;
 }
 
-bool
-sis_csvset_read(const SisSource *source, SisSink *sink)
+/* What sis_csvset_fetch() leaves to sis_csvset_read(). */
+typedef struct Fetched
 {
+	const SisSource *source;
+	SisFileSet *files;
+} Fetched;
+
+void *
+sis_csvset_fetch(const SisSource *source, const SisWants *wants,
+				 SisFailure *failure)
+{
+	Fetched    *fetched = palloc(sizeof(Fetched));
+
+	fetched->source = source;
+	fetched->files = sis_fileset_fetch(source, failure);
+	return fetched->files != NULL ? fetched : NULL;
+}
+
+bool
+sis_csvset_read(void *arg, SisSink *sink)
+{
+	const Fetched *fetched = arg;
+	const char *encoding = sis_source_option(fetched->source, "encoding");
 	CsvSet		set = {0};
-	const char *path = sis_source_option(source, "path");
-	const char *encoding = sis_source_option(source, "encoding");
 
 	set.sink = sink;
+	set.files = fetched->files;
 	set.encoding = encoding != NULL ? pg_char_to_encoding(encoding) : PG_UTF8;
-	if (path == NULL)
-		return sis_fail(sink->failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
-						"Name the folder that holds the CSV files: ALTER SERVER ... OPTIONS (ADD path '...').",
-						"server \"%s\" has no option \"path\"",
-						source->server);
-	if (set.encoding != PG_UTF8 && set.encoding != PG_WIN1252)
-		return sis_fail(sink->failure, SIS_ERR_NOT_CONFIGURED, NULL,
-						"The encodings are UTF8 and WIN1252.", NULL,
-						"encoding \"%s\" is not supported", encoding);
-
-	set.directory = sis_directory_list(path, sink->failure);
-	if (set.directory == NULL ||
-		!check_names(&set) ||
-		!set_layout(&set, sis_source_option(source, "layout")) ||
+	if (!check_names(&set) ||
+		!set_layout(&set, sis_source_option(fetched->source, "layout")) ||
 		!check_promised(&set) ||
 		!check_required_files(&set) ||
 		!check_modes(&set))
@@ -545,6 +654,8 @@ sis_csvset_read(const SisSource *source, SisSink *sink)
 	sink->district_id = NULL;
 	if (!read_files(&set))
 		return false;
+	if (set.is_delta)
+		set_unchanged(&set);
 	sink->as_of = time_t_to_timestamptz(set.newest);
 	return true;
 }

@@ -17,6 +17,14 @@
 
 typedef struct SisSink SisSink;
 
+/* What a sync wants beside the records themselves. */
+typedef struct SisWants
+{
+	bool		include_demographics;
+	int			nextra_columns;
+	char	  **extra_columns;	/* source names of columns to keep in extra */
+} SisWants;
+
 /* A row that cannot be taken for a defect of its own. */
 typedef struct SisReject
 {
@@ -37,8 +45,16 @@ typedef enum SisOffer
 	SIS_OFFER_MISSING,			/* nothing said, and not there: incomplete
 								 * when records of it are in the roster */
 	SIS_OFFER_ABSENT,			/* said to be absent: left alone */
-	SIS_OFFER_FULL				/* what is not in it is gone */
+	SIS_OFFER_FULL,				/* what is not in it is gone */
+	SIS_OFFER_DELTA				/* what is not in it has not changed */
 } SisOffer;
+
+/* Is all there is of the type in the staging tables?  (carry.c sees to it) */
+static inline bool
+sis_offer_is_whole(SisOffer offer)
+{
+	return offer == SIS_OFFER_FULL || offer == SIS_OFFER_DELTA;
+}
 
 struct SisSink
 {
@@ -60,12 +76,9 @@ struct SisSink
 													 * layout spreads records */
 	char	   *district_id;	/* set by the provider, NULL if it has none */
 	TimestampTz as_of;			/* newest state seen; 0: not known */
+	StringInfoData note;		/* sentences for run.note, by the provider */
 	SisFailure *failure;		/* where sis_fail() goes */
-
-	/* What the sync wants, read by the provider: */
-	bool		include_demographics;
-	int			nextra_columns;
-	char	  **extra_columns;	/* source names of columns to keep in extra */
+	const SisWants *wants;
 };
 
 typedef struct SisProvider
@@ -73,15 +86,27 @@ typedef struct SisProvider
 	const char *wrapper;		/* name of the foreign-data wrapper */
 
 	/*
-	 * Reads everything the source has into the sink.  Returns false when it
-	 * failed, with the cause in sink->failure.  All it allocates is in the
-	 * current memory context, handles included (reset callbacks), which the
-	 * caller deletes.
+	 * Brings what the source has to this machine.  It may take as long as the
+	 * source does, and is called at the head of a transaction: it must neither
+	 * read a table nor take a snapshot, so that nobody waits for it.  NULL
+	 * when it failed, with the cause in failure.  source and wants stay valid
+	 * until the result has been read.  All it allocates is in the current
+	 * memory context, handles included (reset callbacks), which the caller
+	 * deletes.
 	 */
-	bool		(*read) (const SisSource *source, SisSink *sink);
+	void	   *(*fetch) (const SisSource *source, const SisWants *wants,
+						  SisFailure *failure);
+
+	/*
+	 * Puts what was fetched into the sink.  False when it failed, with the
+	 * cause in sink->failure.  Memory as above.
+	 */
+	bool		(*read) (void *fetched, SisSink *sink);
 } SisProvider;
 
-extern bool sis_csvset_read(const SisSource *source, SisSink *sink);
+extern void *sis_csvset_fetch(const SisSource *source, const SisWants *wants,
+							  SisFailure *failure);
+extern bool sis_csvset_read(void *fetched, SisSink *sink);
 
 /* The provider for a wrapper; NULL when its turn has not come. */
 extern const SisProvider *sis_provider_for(const char *wrapper);

@@ -1,6 +1,6 @@
 /*
  * directory.c
- *		The CSV files of a folder on the database host, as bytes.
+ *		The files of a folder on the database host, as bytes.
  *
  * The files of a set belong together, and a set is often being replaced while
  * somebody reads it.  So the size and the time of change that the listing saw
@@ -48,7 +48,7 @@ has_suffix(const char *name, const char *suffix)
  * others would have to be checked before they could stand in a message.
  */
 static bool
-is_csv_name(const char *name)
+is_name_of_set(const char *name)
 {
 	if (name[0] == '.')
 		return false;
@@ -57,7 +57,7 @@ is_csv_name(const char *name)
 		if (*p < ' ' || *p > '~')
 			return false;
 	}
-	return has_suffix(name, CSV_SUFFIX);
+	return has_suffix(name, CSV_SUFFIX) || has_suffix(name, ZIP_SUFFIX);
 }
 
 /* "No such file or directory." */
@@ -77,6 +77,14 @@ set_state(SisDirectoryFile *file, const struct stat *st)
 #else
 	file->mtime_nsec = st->st_mtim.tv_nsec;
 #endif
+}
+
+static void
+set_file(SisDirectoryFile *file, const char *name, const struct stat *st)
+{
+	file->name = pstrdup(name);
+	file->is_link = S_ISLNK(st->st_mode);
+	set_state(file, st);
 }
 
 static bool
@@ -105,31 +113,51 @@ compare_files(const void *a, const void *b)
 				  ((const SisDirectoryFile *) b)->name);
 }
 
-/* False, with the cause in failure, unless path is a folder. */
-static bool
-check_folder(const char *path, SisFailure *failure)
+/* Lists a zip file that was named itself: it is all there is. */
+static SisDirectory *
+list_zip(const char *path, SisFailure *failure)
+{
+	SisDirectory *directory = palloc0(sizeof(SisDirectory));
+	const char *slash = strrchr(path, '/');
+	struct stat st;
+
+	directory->path = pnstrdup(path, slash - path);
+	directory->files = palloc(sizeof(SisDirectoryFile));
+	if (lstat(path, &st) != 0)
+	{
+		sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
+				 system_detail(errno), NULL,
+				 "could not open file \"%s\"", path);
+		return NULL;
+	}
+	set_file(&directory->files[0], slash + 1, &st);
+	directory->nfiles = 1;
+	return directory;
+}
+
+/* 1 when path is a folder, 0 when it is a zip file, -1 on failure. */
+static int
+is_folder(const char *path, SisFailure *failure)
 {
 	struct stat st;
 
 	if (stat(path, &st) != 0)
 	{
-		int			errnum = errno;
-
-		return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
-						system_detail(errnum), NULL,
-						"could not open folder \"%s\"", path);
+		sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
+				 system_detail(errno), NULL,
+				 "could not open %s \"%s\"",
+				 has_suffix(path, ZIP_SUFFIX) ? "file" : "folder", path);
+		return -1;
 	}
 	if (S_ISDIR(st.st_mode))
-		return true;
-	if (has_suffix(path, ZIP_SUFFIX))
-		return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
-						"This version of sis_sync does not support zip files yet.",
-						"Unpack the file, and name the folder in the server's option \"path\".",
-						"cannot read zip file \"%s\"", path);
-	return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
-					"It is not a folder.",
-					"Name the folder that holds the CSV files in the server's option \"path\".",
-					"could not open folder \"%s\"", path);
+		return 1;
+	if (S_ISREG(st.st_mode) && has_suffix(path, ZIP_SUFFIX))
+		return 0;
+	sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
+			 "It is neither a folder nor a zip file.",
+			 "Name the folder that holds the CSV files, or a zip file of them, in the server's option \"path\".",
+			 "could not open folder \"%s\"", path);
+	return -1;
 }
 
 /*
@@ -158,9 +186,7 @@ look_at(const char *path, const char *name, SisDirectoryFile *file,
 	pfree(full);
 	if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
 		return 0;
-	file->name = pstrdup(name);
-	file->is_link = S_ISLNK(st.st_mode);
-	set_state(file, &st);
+	set_file(file, name, &st);
 	return 1;
 }
 
@@ -171,10 +197,12 @@ sis_directory_list(const char *path, SisFailure *failure)
 	DIR		   *dir;
 	struct dirent *entry;
 	int			room = 32;
-	int			found = 0;
+	int			found = is_folder(path, failure);
 
-	if (!check_folder(path, failure))
+	if (found < 0)
 		return NULL;
+	if (found == 0)
+		return list_zip(path, failure);
 
 	dir = AllocateDir(path);
 	if (dir == NULL)
@@ -194,7 +222,7 @@ sis_directory_list(const char *path, SisFailure *failure)
 	while ((entry = ReadDir(dir, path)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!is_csv_name(entry->d_name))
+		if (!is_name_of_set(entry->d_name))
 			continue;
 		if (directory->nfiles == room)
 		{
@@ -297,6 +325,46 @@ sis_directory_open(const SisDirectory *directory,
 		return NULL;
 	}
 	return reader;
+}
+
+/*
+ * The whole file is held to what was listed at each read: who reads here and
+ * there has no last byte.
+ */
+static int
+read_at(void *arg, int64 offset, char *buf, int len)
+{
+	SisFileReader *reader = arg;
+	struct stat st;
+	ssize_t		n;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		n = pread(reader->fd, buf, len, offset);
+	} while (n < 0 && errno == EINTR);
+
+	if (n < 0 || fstat(reader->fd, &st) != 0)
+	{
+		sis_fail(reader->failure, SIS_ERR_UNAVAILABLE, NULL,
+				 system_detail(errno), NULL,
+				 "could not read file \"%s\"", reader->file->name);
+		return -1;
+	}
+	if (!is_as_listed(reader->file, &st))
+	{
+		fail_changed(reader->failure, reader->file);
+		return -1;
+	}
+	return (int) n;
+}
+
+SisBlob
+sis_directory_blob(SisFileReader *reader)
+{
+	SisBlob		blob = {reader->file->size, read_at, reader};
+
+	return blob;
 }
 
 int

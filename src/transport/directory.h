@@ -1,10 +1,11 @@
 /*
  * directory.h
- *		The CSV files of a folder on the database host, as bytes.
+ *		The files of a folder on the database host, as bytes.
  */
 #ifndef SIS_DIRECTORY_H
 #define SIS_DIRECTORY_H
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "pgtime.h"
 
@@ -19,7 +20,7 @@ typedef struct SisDirectoryFile
 
 typedef struct SisDirectory
 {
-	char	   *path;
+	char	   *path;			/* of the folder */
 	int			nfiles;
 	SisDirectoryFile *files;	/* in byte order of their names */
 } SisDirectory;
@@ -27,9 +28,10 @@ typedef struct SisDirectory
 typedef struct SisFileReader SisFileReader;
 
 /*
- * Lists the *.csv files (in any case) of a folder; dotfiles, subfolders and
- * all other files are passed over.  NULL when it cannot, with the cause in
- * failure.  Result in the current memory context.
+ * Lists the *.csv and *.zip files (in any case) of a folder; dotfiles,
+ * subfolders and all other files are passed over.  When path is a file itself,
+ * the list holds just that.  NULL when it cannot, with the cause in failure.
+ * Result in the current memory context.
  */
 extern SisDirectory *sis_directory_list(const char *path,
 										SisFailure *failure);
@@ -49,5 +51,8 @@ extern SisFileReader *sis_directory_open(const SisDirectory *directory,
  * argument is the SisFileReader, so that this serves as a callback.
  */
 extern int	sis_directory_read(void *reader, char *buf, int len);
+
+/* The same file for reading anywhere, and held to the same. */
+extern SisBlob sis_directory_blob(SisFileReader *reader);
 
 #endif

@@ -1,0 +1,150 @@
+/*
+ * fileset.c
+ *		The CSV files of a set, wherever they are.
+ *
+ * What lies in the source decides: loose CSV files are read as they are, a
+ * single zip file is unpacked while it is read.  Where it could be meant in
+ * two ways, nothing is guessed: yesterday's files beside tonight's zip would
+ * otherwise be synced for months without a word.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "provider/fileset.h"
+#include "transport/directory.h"
+
+#define MAX_LISTED	20			/* files named in a detail */
+
+/* A file as it was found, before it is decided what the set is. */
+typedef struct Found
+{
+	const char *name;
+	int64		size;
+	pg_time_t	mtime;
+} Found;
+
+static bool
+is_zip(const char *name)
+{
+	size_t		len = strlen(name);
+
+	return len > 4 && pg_strcasecmp(name + len - 4, ".zip") == 0;
+}
+
+static char *
+list_names(const Found *found, int n)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "There are: ");
+	for (int i = 0; i < Min(n, MAX_LISTED); i++)
+		appendStringInfo(&buf, "%s\"%s\"", i > 0 ? ", " : "", found[i].name);
+	if (n > MAX_LISTED)
+		appendStringInfo(&buf, " and %d more", n - MAX_LISTED);
+	appendStringInfoChar(&buf, '.');
+	return buf.data;
+}
+
+/*
+ * Takes the CSV files of what was found as the set.  *zip is the place of the
+ * zip file that holds it instead, or -1.  False when it could be both.
+ */
+static bool
+choose(SisFileSet *set, const Found *found, int n, int *zip,
+	   SisFailure *failure)
+{
+	int			nzips = 0;
+
+	*zip = -1;
+	set->files = palloc(Max(n, 1) * sizeof(SisSetFile));
+	for (int i = 0; i < n; i++)
+	{
+		if (is_zip(found[i].name))
+		{
+			*zip = i;
+			nzips++;
+		}
+		else
+		{
+			SisSetFile *file = &set->files[set->nfiles++];
+
+			file->name = found[i].name;
+			file->size = found[i].size;
+			file->mtime = found[i].mtime;
+			file->index = i;
+		}
+	}
+	if (nzips > 0 && set->nfiles > 0)
+		return sis_fail(failure, SIS_ERR_MALFORMED, NULL,
+						list_names(found, n),
+						"Take out what is not meant, or name the zip file itself in the server's option \"path\".",
+						"%s holds CSV files and zip files", set->place);
+	if (nzips > 1)
+		return sis_fail(failure, SIS_ERR_MALFORMED, NULL,
+						list_names(found, n),
+						"Take out what is not meant, or name the zip file itself in the server's option \"path\".",
+						"%s holds %d zip files", set->place, nzips);
+	return true;
+}
+
+static bool
+find_in_directory(SisFileSet *set, const char *path, SisFailure *failure)
+{
+	SisDirectory *directory = sis_directory_list(path, failure);
+	Found	   *found;
+	int			zip;
+
+	if (directory == NULL)
+		return false;
+	set->directory = directory;
+	set->place = psprintf("folder \"%s\"", directory->path);
+	found = palloc(Max(directory->nfiles, 1) * sizeof(Found));
+	for (int i = 0; i < directory->nfiles; i++)
+	{
+		found[i].name = directory->files[i].name;
+		found[i].size = directory->files[i].size;
+		found[i].mtime = directory->files[i].mtime;
+	}
+	if (!choose(set, found, directory->nfiles, &zip, failure))
+		return false;
+	if (zip < 0)
+		return true;
+	return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
+					"This version of sis_sync does not support zip files yet.",
+					"Unpack the file, and name the folder in the server's option \"path\".",
+					"cannot read zip file \"%s\"", found[zip].name);
+}
+
+SisFileSet *
+sis_fileset_fetch(const SisSource *source, SisFailure *failure)
+{
+	SisFileSet *set = palloc0(sizeof(SisFileSet));
+	const char *path = sis_source_option(source, "path");
+
+	if (path == NULL)
+	{
+		sis_fail(failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
+				 "Name the folder that holds the CSV files: ALTER SERVER ... OPTIONS (ADD path '...').",
+				 "server \"%s\" has no option \"path\"", source->server);
+		return NULL;
+	}
+	return find_in_directory(set, path, failure) ? set : NULL;
+}
+
+/* ----------
+ * Reading a file
+ * ----------
+ */
+
+bool
+sis_fileset_open(const SisFileSet *set, const SisSetFile *file,
+				 SisSetReader *reader, SisFailure *failure)
+{
+	reader->read = sis_directory_read;
+	reader->arg = sis_directory_open(set->directory,
+									 &set->directory->files[file->index],
+									 failure);
+	return reader->arg != NULL;
+}
