@@ -22,6 +22,7 @@ OBJS = \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \
+	src/carry.o \
 	src/settings.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
@@ -29,13 +30,22 @@ OBJS = \
 	src/provider/csv_header.o \
 	src/provider/csv_table.o \
 	src/provider/csv_oneroster.o \
+	src/provider/oneroster_words.o \
 	src/provider/csv_clever.o \
 	src/format/csv.o \
+	src/format/encoding.o \
 	src/transport/directory.o \
+	src/transport/sftp.o \
+	src/transport/ssh.o \
+	src/transport/http.o \
+	src/transport/transfer.o \
+	src/transport/wait.o \
+	src/transport/spool.o \
 	src/base/record.o \
 	src/base/fingerprint.o \
 	src/base/seen.o \
 	src/base/value.o \
+	src/base/textlist.o \
 	src/base/error.o \
 	src/base/option.o \
 	src/base/source.o \
@@ -47,7 +57,7 @@ REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src -DSIS_SYNC_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-clobbered
-SHLIB_LINK = -lcsv
+SHLIB_LINK = -lcsv -lcurl -lcrypto
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

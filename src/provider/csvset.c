@@ -10,7 +10,8 @@
  *
  * The manifest has the last word: a file that it calls absent is not read even
  * when it is there, and its types are left alone.  Where it has no word, a
- * file that is there is a whole list, and one that is not says nothing.
+ * file that is there is a whole list, and one that is not says nothing; or, in
+ * a package with a file of changes (delta), that nothing has changed.
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "base/value.h"
+#include "format/encoding.h"
 #include "provider/csvset.h"
 #include "provider/fileset.h"
 
@@ -45,6 +47,7 @@ typedef struct CsvSet
 	int			encoding;
 	const SisFileSet *files;
 	bool		is_v1p2;		/* by the manifest */
+	bool		is_delta;		/* the manifest has a file of changes */
 	List	   *manifest;		/* of ManifestEntry */
 	const SisCsvLayout *layout;
 	void	   *state;			/* the layout's */
@@ -109,12 +112,89 @@ list_files(const CsvSet *set)
 	return buf.data;
 }
 
+/* Says something of a file in run.note. */
+static void
+note_file(CsvSet *set, const SisSetFile *file, const char *what)
+{
+	StringInfo	note = &set->sink->note;
+
+	appendStringInfo(note, "%sFile \"%s\" %s.", note->len > 0 ? " " : "",
+					 file->name, what);
+}
+
+/* Counts the characters of a file; false on failure. */
+static bool
+look_at_encoding(CsvSet *set, const SisSetFile *file, SisEncodingLook *look)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "sis_sync CSV encoding",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SisSetReader reader;
+	bool		success;
+
+	success = sis_fileset_open(set->files, file, &reader,
+							   set->sink->failure) &&
+		sis_encoding_look(reader.read, reader.arg, look);
+	MemoryContextSwitchTo(old);
+	if (success)
+		MemoryContextDelete(context);
+	return success;
+}
+
+/*
+ * The encoding of a file.  Where the server's options say WIN1252, the whole
+ * of it has a say: any bytes at all can be read so, and a file that has become
+ * UTF-8 since would become broken text.  Where they do not, bytes that are not
+ * UTF-8 are rejects, and nothing is guessed.  Negative on failure.
+ */
+static int
+choose_encoding(CsvSet *set, const SisSetFile *file)
+{
+	SisEncodingLook look;
+
+	if (set->encoding != PG_WIN1252)
+		return set->encoding;
+	if (!look_at_encoding(set, file, &look))
+		return -1;
+	if (look.characters > look.strays)
+	{
+		note_file(set, file,
+				  psprintf("was read as UTF-8, though the server's option \"encoding\" is WIN1252: %lld of its characters are UTF-8 and %lld bytes are not",
+						   (long long) look.characters,
+						   (long long) look.strays));
+		return PG_UTF8;
+	}
+	if (look.strays > 0)
+		note_file(set, file, "was read as Windows-1252");
+	return PG_WIN1252;
+}
+
+/* Says of a file with rows that are not UTF-8 what it may be instead. */
+static bool
+note_bad_bytes(CsvSet *set, const SisSetFile *file, int64 rows)
+{
+	SisEncodingLook look;
+
+	if (!look_at_encoding(set, file, &look))
+		return false;
+	if (look.characters == 0)
+		note_file(set, file,
+				  psprintf("has %lld rows that are not UTF-8, and seems to be Windows-1252: if so, set the server's option \"encoding\" to WIN1252",
+						   (long long) rows));
+	else
+		note_file(set, file,
+				  psprintf("has %lld rows that are not UTF-8, the others are",
+						   (long long) rows));
+	return true;
+}
+
 /*
  * Opens one file as CSV text.  What is allocated, the descriptor included,
  * goes with the current memory context.
  */
 static SisCsv *
-open_csv(CsvSet *set, const SisSetFile *file)
+open_csv(CsvSet *set, const SisSetFile *file, int encoding)
 {
 	SisFailure *failure = set->sink->failure;
 	SisSetReader reader;
@@ -129,7 +209,7 @@ open_csv(CsvSet *set, const SisSetFile *file)
 	if (!sis_fileset_open(set->files, file, &reader, failure))
 		return NULL;
 	set->newest = Max(set->newest, file->mtime);
-	return sis_csv_open(reader.read, reader.arg, set->encoding);
+	return sis_csv_open(reader.read, reader.arg, encoding);
 }
 
 /* ----------
@@ -191,7 +271,10 @@ take_manifest_mode(CsvSet *set, const char *source, int64 line,
 	else if (sis_csv_is(value, "bulk"))
 		entry->mode = MODE_BULK;
 	else if (sis_csv_is(value, "delta"))
+	{
 		entry->mode = MODE_DELTA;
+		set->is_delta = true;
+	}
 	else
 		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
 						"The modes of a file are bulk, delta and absent.",
@@ -260,7 +343,7 @@ read_manifest(CsvSet *set)
 										 "sis_sync CSV manifest",
 										 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(file_context);
-	csv = open_csv(set, file);
+	csv = open_csv(set, file, PG_UTF8);
 	MemoryContextSwitchTo(old);
 	if (csv == NULL)
 		return false;
@@ -321,8 +404,10 @@ set_layout(CsvSet *set, const char *named)
 	}
 	else
 	{
+		/* a package of changes may have neither */
 		oneroster = find_file(set, "orgs.csv") != NULL ||
-			find_file(set, "users.csv") != NULL;
+			find_file(set, "users.csv") != NULL ||
+			find_file(set, MANIFEST) != NULL;
 		clever = find_file(set, "schools.csv") != NULL &&
 			find_file(set, "students.csv") != NULL;
 	}
@@ -394,6 +479,9 @@ check_required_files(const CsvSet *set)
 {
 	StringInfoData missing;
 
+	/* changes are no whole roster, and need not look like one */
+	if (set->is_delta)
+		return true;
 	initStringInfo(&missing);
 	for (int i = 0; i < set->layout->nfiles; i++)
 	{
@@ -418,22 +506,22 @@ check_required_files(const CsvSet *set)
 					set->files->place, set->layout->name, missing.data);
 }
 
+/*
+ * Users and their roles (1.2) make one record together: changes of the one
+ * cannot be told from a whole list of the other.
+ */
 static bool
 check_modes(const CsvSet *set)
 {
-	for (int i = 0; i < set->layout->nfiles; i++)
-	{
-		const SisCsvFile *file = &set->layout->files[i];
+	FileMode	users = manifest_mode(set, "users.csv");
+	FileMode	roles = manifest_mode(set, "roles.csv");
 
-		if (is_wanted(set, file) &&
-			manifest_mode(set, file->name) == MODE_DELTA)
-			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
-							psprintf("The manifest says that \"%s\" holds changes only.",
-									 file->name),
-							"Have the source export whole files (bulk).",
-							"delta packages are not supported by this version");
-	}
-	return true;
+	if (!set->is_v1p2 || !set->is_delta || users == roles ||
+		users == MODE_ABSENT || roles == MODE_ABSENT)
+		return true;
+	return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
+					"Have the source export both as bulk or both as delta.",
+					"the manifest gives \"users.csv\" and \"roles.csv\" different modes");
 }
 
 /* ----------
@@ -451,6 +539,17 @@ set_absent(CsvSet *set, const SisCsvFile *file)
 
 		if (file->part == SIS_PART_BASE && *offer == SIS_OFFER_MISSING)
 			*offer = SIS_OFFER_ABSENT;
+	}
+}
+
+/* In a package of changes, what has no file has not changed. */
+static void
+set_unchanged(CsvSet *set)
+{
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		if (set->sink->offer[type] != SIS_OFFER_FULL)
+			set->sink->offer[type] = SIS_OFFER_DELTA;
 	}
 }
 
@@ -474,10 +573,14 @@ read_file(CsvSet *set, const SisCsvFile *file,
 	table->sink = set->sink;
 	table->state = set->state;
 	table->record = set->record;
-	table->encoding = set->encoding;
+	table->encoding = choose_encoding(set, set_file);
 	table->loose_headers = set->layout->loose_headers;
-	table->csv = open_csv(set, set_file);
-	success = table->csv != NULL && sis_csv_table_read(table);
+	table->delta = manifest_mode(set, file->name) == MODE_DELTA;
+	table->csv = table->encoding < 0 ? NULL :
+		open_csv(set, set_file, table->encoding);
+	success = table->csv != NULL && sis_csv_table_read(table) &&
+		(table->bad_bytes == 0 || table->encoding != PG_UTF8 ||
+		 note_bad_bytes(set, set_file, table->bad_bytes));
 
 	MemoryContextSwitchTo(old);
 	if (success)
@@ -551,6 +654,8 @@ sis_csvset_read(void *arg, SisSink *sink)
 	sink->district_id = NULL;
 	if (!read_files(&set))
 		return false;
+	if (set.is_delta)
+		set_unchanged(&set);
 	sink->as_of = time_t_to_timestamptz(set.newest);
 	return true;
 }
