@@ -370,11 +370,10 @@ asked_pause(const SisRestCall *call)
 	/* a number too large to be a pause is a time, in seconds since 1970 */
 	if (seconds > 100000000)
 	{
-		char	   *date = sis_rest_header(call, "date");
-		pg_time_t	now = (pg_time_t) timestamptz_to_time_t(GetCurrentTimestamp());
+		pg_time_t	now = sis_http_date(call->state->http);
 
-		if (date != NULL)
-			sis_http_read_date(date, &now);
+		if (now == 0)
+			now = timestamptz_to_time_t(GetCurrentTimestamp());
 		seconds = Max(seconds - now, 0);
 	}
 	return Min(seconds, 1000000) * 1000;
@@ -447,9 +446,6 @@ take_lost(SisRestCall *call)
 	if (worth && sis_http_status(state->http) == 200 &&
 		sis_json_offset(call->json) > 0)
 	{
-		cause.detail = psprintf("%s after %lld bytes.",
-								cause.message,
-								(long long) sis_json_offset(call->json));
 		cause.detail = psprintf("The connection was lost after %lld bytes: %s.",
 								(long long) sis_json_offset(call->json),
 								cause.message);
@@ -626,9 +622,10 @@ start_calls(SisRest *rest)
 	{
 		struct SisRestState *state = state_of(iter.cur);
 
-		if (running >= connections || held >= MAX_HELD * connections)
+		if (running >= connections)
 			break;
-		if (state->stage != STAGE_WAITING || state->not_before > now)
+		if (state->stage != STAGE_WAITING || state->not_before > now ||
+			(held >= MAX_HELD * connections && is_early(rest, state->call)))
 			continue;
 		if (!start(state->call))
 			return false;
