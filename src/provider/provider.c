@@ -9,7 +9,8 @@
 #include "provider/provider.h"
 
 static const SisProvider providers[] = {
-	{"sis_directory", sis_csvset_fetch, sis_csvset_read}
+	{"sis_directory", sis_csvset_fetch, sis_csvset_read},
+	{"sis_clever", sis_clever_fetch, sis_clever_read}
 };
 
 const SisProvider *
