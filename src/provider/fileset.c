@@ -11,6 +11,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "format/zip.h"
 #include "provider/fileset.h"
 #include "transport/directory.h"
 
@@ -89,11 +90,38 @@ choose(SisFileSet *set, const Found *found, int n, int *zip,
 	return true;
 }
 
+/* Takes the files of a zip file as the set. */
+static bool
+open_zip(SisFileSet *set, const Found *found, const SisBlob *blob,
+		 SisFailure *failure)
+{
+	set->place = psprintf("zip file \"%s\"", found->name);
+	set->zip = sis_zip_open(blob, found->name, failure);
+	if (set->zip == NULL)
+		return false;
+	set->nfiles = sis_zip_nentries(set->zip);
+	set->files = palloc(Max(set->nfiles, 1) * sizeof(SisSetFile));
+	for (int i = 0; i < set->nfiles; i++)
+	{
+		const SisZipEntry *entry = sis_zip_entry(set->zip, i);
+
+		set->files[i].name = entry->name;
+		set->files[i].size = entry->size;
+
+		/* the time in a zip has no time zone: that of the file counts */
+		set->files[i].mtime = found->mtime;
+		set->files[i].index = i;
+	}
+	return true;
+}
+
 static bool
 find_in_directory(SisFileSet *set, const char *path, SisFailure *failure)
 {
 	SisDirectory *directory = sis_directory_list(path, failure);
 	Found	   *found;
+	SisFileReader *reader;
+	SisBlob		blob;
 	int			zip;
 
 	if (directory == NULL)
@@ -111,10 +139,11 @@ find_in_directory(SisFileSet *set, const char *path, SisFailure *failure)
 		return false;
 	if (zip < 0)
 		return true;
-	return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
-					"This version of sis_sync does not support zip files yet.",
-					"Unpack the file, and name the folder in the server's option \"path\".",
-					"cannot read zip file \"%s\"", found[zip].name);
+	reader = sis_directory_open(directory, &directory->files[zip], failure);
+	if (reader == NULL)
+		return false;
+	blob = sis_directory_blob(reader);
+	return open_zip(set, &found[zip], &blob, failure);
 }
 
 SisFileSet *
@@ -142,9 +171,17 @@ bool
 sis_fileset_open(const SisFileSet *set, const SisSetFile *file,
 				 SisSetReader *reader, SisFailure *failure)
 {
-	reader->read = sis_directory_read;
-	reader->arg = sis_directory_open(set->directory,
-									 &set->directory->files[file->index],
-									 failure);
+	if (set->zip != NULL)
+	{
+		reader->read = sis_zip_read;
+		reader->arg = sis_zip_read_open(set->zip, file->index, failure);
+	}
+	else
+	{
+		reader->read = sis_directory_read;
+		reader->arg = sis_directory_open(set->directory,
+										 &set->directory->files[file->index],
+										 failure);
+	}
 	return reader->arg != NULL;
 }
