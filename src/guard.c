@@ -392,8 +392,8 @@ empty_type(SisRun *run, SisRecordType type, const char *message, int64 in_force)
 			 type == SIS_STUDENT ?
 			 errhint("See SELECT * FROM sis_sync.stage_student WHERE run_id = %lld; check that the source still shares its students, and that the schools set up are the right ones.",
 					 (long long) run->id) :
-			 errhint("If they are really gone, run INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES (%s, '%s', 100, now() + '1 day') and sync again.",
-					 quote_literal_cstr(run->sync->name), name),
+			 errhint("If they are really gone, run %s and sync again.",
+					 sis_guard_raise_sql(run, type, "100")),
 			 err_generic_string(PG_DIAG_TABLE_NAME, name)));
 }
 

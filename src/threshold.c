@@ -208,6 +208,17 @@ sis_guard_allows_all(const SisRun *run, SisRecordType type)
 	return sis_value_bool(0, 1);
 }
 
+/* The sync may have a row of that type already. */
+char *
+sis_guard_raise_sql(const SisRun *run, SisRecordType type, const char *percent)
+{
+	return psprintf("INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) "
+					"VALUES (%s, '%s', %s, now() + '1 day') ON CONFLICT (sync, record_type) "
+					"DO UPDATE SET percent = excluded.percent, valid_until = excluded.valid_until",
+					quote_literal_cstr(run->sync->name),
+					sis_record_desc(type)->name, percent);
+}
+
 static void
 judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 {
@@ -384,7 +395,6 @@ verdict(Judge *judge)
 				detail;
 	Trip	   *first;
 	ListCell   *lc;
-	const char *sync = quote_literal_cstr(judge->run->sync->name);
 
 	if (judge->trips == NIL)
 		return NULL;
@@ -426,9 +436,9 @@ verdict(Judge *judge)
 			 detail.data,
 			 psprintf("See who it is: SELECT * FROM sis_sync.pending_archive WHERE run_id = %lld. "
 					  "If they should go, raise the threshold for this type until tomorrow: "
-					  "INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES (%s, '%s', ..., now() + '1 day'), and run the sync again.",
-					  (long long) judge->run->id, sync,
-					  sis_record_desc(first->type)->name),
+					  "%s, and run the sync again.",
+					  (long long) judge->run->id,
+					  sis_guard_raise_sql(judge->run, first->type, "...")),
 			 "%s", message.data);
 	return failure;
 }
