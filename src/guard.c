@@ -411,8 +411,8 @@ sis_guard_empty(SisRun *run)
 			run->counts[type].active - run->counts[type].out_of_scope > 0)
 			continue;
 		sis_scope_params(run, &params);
-		sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
-									sis_scope_stored_sql(run, type, true)),
+		sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE t.in_force",
+									sis_scope_stored_sql(run, type, false)),
 						   &params);
 		in_force = sis_value_int8(0, 1);
 		if (type == SIS_STUDENT)
