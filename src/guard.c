@@ -81,20 +81,10 @@ sis_guard_staged(SisRun *run)
 	run->slot = slot;
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
-		SisParams	params = {0};
-		int64		rows = 0;
+		int64		rows;
 
-		run->counts[type].active = 0;
-		sis_param_int8(&params, run->id);
-		if (run->counts[type].staged_rows > 0)
-		{
-			sis_exec_as_owner(psprintf("SELECT count(*), count(*) FILTER (WHERE status = 'active') "
-									   "FROM %s WHERE run_id = $1",
-									   sis_stage_leaf((SisRecordType) type, slot)),
-							  &params, SPI_OK_SELECT);
-			rows = sis_value_int8(0, 1);
-			run->counts[type].active = sis_value_int8(0, 2);
-		}
+		sis_stage_leaf_count((SisRecordType) type, slot, run->id, &rows,
+							 &run->counts[type].active);
 		if (rows != run->counts[type].staged_rows)
 			ereport(ERROR,
 					(sis_errcode(SIS_ERR_INCOMPLETE),
