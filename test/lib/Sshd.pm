@@ -181,7 +181,7 @@ END
 	local $?;
 	if ($$ == $owner)
 	{
-		$_->stop for @running;
+		$_->stop for my @list = @running;
 	}
 }
 
@@ -308,7 +308,7 @@ END
 	local $?;
 	if ($$ == $owner)
 	{
-		$_->stop for @proxies;
+		$_->stop for my @list = @proxies;
 	}
 }
 
