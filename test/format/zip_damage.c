@@ -225,6 +225,7 @@ run_mutations(double limit)
 	Buffer		out = {0};
 	int			n = 0;
 	int			sound = 0;
+	int			wrong = 0;
 
 	bases[nbases++] = sample(false);
 	bases[nbases++] = sample(true);
@@ -262,10 +263,17 @@ run_mutations(double limit)
 		source.chunk = random_below(4) == 0 ? 100 : 0;
 		text = read_zip(&out, &source);
 		sound += strstr(text, "SI00") == NULL;
-		check(is_known(text, known.data), "mutation %d of %d: %s", n, base, text);
+		if (!is_known(text, known.data))
+		{
+			wrong++;
+			printf("mutation %d of %d: %s\n", n, base, text);
+		}
 		free(copy);
 	}
 	printf("%d mutations, %d of them read whole\n", n, sound);
+
+	/* one check: how many there are is the machine's affair */
+	check(n > 0 && wrong == 0, "mutations: %d of %d wrong", wrong, n);
 	for (int i = 0; i < nbases; i++)
 		free(bases[i].data);
 	free(bases);
