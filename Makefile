@@ -34,6 +34,8 @@ OBJS = \
 	src/provider/csv_clever.o \
 	src/format/csv.o \
 	src/format/encoding.o \
+	src/format/zip.o \
+	src/format/zip_directory.o \
 	src/transport/directory.o \
 	src/transport/sftp.o \
 	src/transport/ssh.o \
@@ -57,7 +59,7 @@ REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src -DSIS_SYNC_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-clobbered
-SHLIB_LINK = -lcsv -lcurl -lcrypto
+SHLIB_LINK = -lcsv -larchive -lcurl -lcrypto
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

@@ -17,7 +17,6 @@
 #include "transport/sftp.h"
 #include "transport/spool.h"
 #include "transport/ssh.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #define CSV_SUFFIX		".csv"
@@ -286,8 +285,7 @@ pick_files(char *names, const char *lines, FileList *list)
 		names = next;
 	}
 	for (int i = 0; i < list->nfiles; i++)
-		list->files[i].is_wanted = ncsv > 0 ?
-			has_suffix(list->files[i].name, CSV_SUFFIX) : list->nfiles == 1;
+		list->files[i].is_wanted = ncsv == list->nfiles || list->nfiles == 1;
 	qsort(list->files, list->nfiles, sizeof(File), compare_files);
 }
 
@@ -508,14 +506,6 @@ sis_sftp_fetch(const SisSource *source, SisFailure *failure)
 	FileList	list;
 	SisRemoteSet *set;
 
-	if (path == NULL)
-	{
-		sis_fail(failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
-				 psprintf("Set it with ALTER SERVER %s OPTIONS (ADD path '...').",
-						  quote_identifier(source->server)),
-				 "server \"%s\" has no option \"path\"", source->server);
-		return NULL;
-	}
 	sftp.ssh = sis_ssh_open(source, failure);
 	if (sftp.ssh == NULL)
 		return NULL;
