@@ -133,18 +133,20 @@ static Outcome
 judge(const Sftp *sftp, const SisTransfer *transfer, const char *path)
 {
 	const char *what = path[strlen(path) - 1] == '/' ? "folder" : "file";
+	const char *text = sis_transfer_text(transfer);
 	int			code = sis_transfer_code(transfer);
 
 	if (sis_transfer_end(transfer) == SIS_END_DONE)
 		return FETCHED;
-	if (sis_transfer_end(transfer) == SIS_END_FAILED &&
-		code == CURLE_REMOTE_FILE_NOT_FOUND)
+	if (sis_transfer_end(transfer) != SIS_END_FAILED)
+		sis_ssh_fail(sftp->ssh, transfer, sftp->failure);
+	else if (code == CURLE_REMOTE_FILE_NOT_FOUND)
 		return NOT_THERE;
-	if (sis_transfer_end(transfer) == SIS_END_FAILED &&
-		(code == CURLE_REMOTE_ACCESS_DENIED || code == CURLE_SSH) &&
-		sis_transfer_text(transfer)[0] != '\0')
+	else if (code == CURLE_REMOTE_ACCESS_DENIED ||
+			 (code == CURLE_SSH && sis_ssh_knows_host(sftp->ssh)))
 		sis_fail(sftp->failure, SIS_ERR_UNAVAILABLE, NULL,
-				 psprintf("libcurl: %s.", sis_transfer_text(transfer)),
+				 psprintf("libcurl: %s.", text[0] != '\0' ? text :
+						  curl_easy_strerror((CURLcode) code)),
 				 code == CURLE_REMOTE_ACCESS_DENIED ?
 				 "The user of the user mapping needs the right to read it." : NULL,
 				 "could not read %s \"%s\" of host \"%s\"",
