@@ -245,10 +245,15 @@ sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
 static void
 flush_buffer(SisStage *stage, StageBuffer *buffer)
 {
+	MemoryContext old;
+
 	if (buffer->nused == 0)
 		return;
+	/* it leaves behind eight bytes a row */
+	old = MemoryContextSwitchTo(buffer->cxt);
 	table_multi_insert(buffer->rel, buffer->slots, buffer->nused,
 					   stage->cid, TABLE_INSERT_SKIP_FSM, buffer->bulk);
+	MemoryContextSwitchTo(old);
 	for (int i = 0; i < buffer->nused; i++)
 		ExecClearTuple(buffer->slots[i]);
 	MemoryContextReset(buffer->cxt);
@@ -747,6 +752,12 @@ close_buffer(SisStage *stage, StageBuffer *buffer)
 void
 sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
 {
+	/* no more IDs to look for: what follows needs the memory */
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		if (stage->buffers[type].seen != NULL)
+			sis_seen_free(stage->buffers[type].seen);
+	}
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
