@@ -752,12 +752,6 @@ close_buffer(SisStage *stage, StageBuffer *buffer)
 void
 sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
 {
-	/* no more IDs to look for: what follows needs the memory */
-	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
-	{
-		if (stage->buffers[type].seen != NULL)
-			sis_seen_free(stage->buffers[type].seen);
-	}
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;

@@ -51,10 +51,3 @@ sis_seen_add(SisSeen *seen, const char *id, int len)
 	}
 	return all_set;
 }
-
-void
-sis_seen_free(SisSeen *seen)
-{
-	pfree(seen->lines);
-	pfree(seen);
-}

@@ -20,6 +20,4 @@ extern SisSeen *sis_seen_create(int kb);
  */
 extern bool sis_seen_add(SisSeen *seen, const char *id, int len);
 
-extern void sis_seen_free(SisSeen *seen);
-
 #endif

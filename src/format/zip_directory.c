@@ -194,13 +194,11 @@ get32(const char *p)
 	return (uint32) get16(p) | (uint32) get16(p + 2) << 16;
 }
 
-/* A size or place; -1 when it is more than any can be. */
+/* A size or place; negative when it is more than any can be. */
 static int64
 get64(const char *p)
 {
-	uint64		n = get32(p) | (uint64) get32(p + 4) << 32;
-
-	return n > (uint64) PG_INT64_MAX ? -1 : (int64) n;
+	return (int64) (get32(p) | (uint64) get32(p + 4) << 32);
 }
 
 static bool
@@ -580,16 +578,16 @@ judge_name(const char *name, int len, int *base, const char **why)
  */
 
 /*
- * What libarchive unpacks in a few megabytes.  LZMA, XZ and PPMd have as much
- * memory taken as the zip file asks for, up to 4 GB.
+ * What libarchive unpacks reliably in a few megabytes.  LZMA, XZ and PPMd have
+ * as much memory taken as the zip file asks for, up to 4 GB; its zstd fails at
+ * sizes that are a multiple of 128 kB (3.6).
  */
 static bool
 is_accepted(int method)
 {
 	return method == 0 ||		/* stored */
 		method == 8 ||			/* deflate */
-		method == 12 ||			/* bzip2 */
-		method == 93;			/* zstd */
+		method == 12;			/* bzip2 */
 }
 
 /* The first one says where the others must be. */
@@ -619,7 +617,7 @@ take_csv(Scan *scan, const Record *record, int base, const Extent *extent)
 
 	if (!is_accepted(record->method))
 		return fail_entry(scan, record,
-						  psprintf("It is packed by method %d; stored, deflate, bzip2 and zstd are read.",
+						  psprintf("It is packed by method %d; stored, deflate and bzip2 are read.",
 								   record->method));
 	if (record->size > SIS_ZIP_MAX_FILE)
 		return fail_limit(scan,

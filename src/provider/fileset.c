@@ -14,6 +14,7 @@
 #include "format/zip.h"
 #include "provider/fileset.h"
 #include "transport/directory.h"
+#include "transport/sftp.h"
 
 #define MAX_LISTED	20			/* files named in a detail */
 
@@ -146,6 +147,29 @@ find_in_directory(SisFileSet *set, const char *path, SisFailure *failure)
 	return open_zip(set, &found[zip], &blob, failure);
 }
 
+static bool
+fetch_by_sftp(SisFileSet *set, const SisSource *source, SisFailure *failure)
+{
+	SisRemoteSet *remote = sis_sftp_fetch(source, failure);
+	Found	   *found;
+	int			zip;
+
+	if (remote == NULL)
+		return false;
+	set->remote = remote;
+	set->place = psprintf("folder \"%s\"", remote->place);
+	found = palloc(Max(remote->nfiles, 1) * sizeof(Found));
+	for (int i = 0; i < remote->nfiles; i++)
+	{
+		found[i].name = remote->files[i].name;
+		found[i].size = remote->files[i].size;
+		found[i].mtime = remote->files[i].mtime;
+	}
+	return choose(set, found, remote->nfiles, &zip, failure) &&
+		(zip < 0 ||
+		 open_zip(set, &found[zip], &remote->files[zip].blob, failure));
+}
+
 SisFileSet *
 sis_fileset_fetch(const SisSource *source, SisFailure *failure)
 {
@@ -159,13 +183,36 @@ sis_fileset_fetch(const SisSource *source, SisFailure *failure)
 				 "server \"%s\" has no option \"path\"", source->server);
 		return NULL;
 	}
-	return find_in_directory(set, path, failure) ? set : NULL;
+	if (strcmp(source->wrapper, "sis_sftp") == 0 ?
+		fetch_by_sftp(set, source, failure) :
+		find_in_directory(set, path, failure))
+		return set;
+	return NULL;
 }
 
 /* ----------
  * Reading a file
  * ----------
  */
+
+/* A file of known bytes, from its beginning to its end. */
+typedef struct BlobReader
+{
+	const SisBlob *blob;
+	int64		offset;
+} BlobReader;
+
+static int
+read_blob(void *arg, char *buf, int len)
+{
+	BlobReader *reader = arg;
+	int			n = reader->blob->read_at(reader->blob->arg, reader->offset,
+										  buf, len);
+
+	if (n > 0)
+		reader->offset += n;
+	return n;
+}
 
 bool
 sis_fileset_open(const SisFileSet *set, const SisSetFile *file,
@@ -175,6 +222,14 @@ sis_fileset_open(const SisFileSet *set, const SisSetFile *file,
 	{
 		reader->read = sis_zip_read;
 		reader->arg = sis_zip_read_open(set->zip, file->index, failure);
+	}
+	else if (set->remote != NULL)
+	{
+		BlobReader *blob = palloc0(sizeof(BlobReader));
+
+		blob->blob = &set->remote->files[file->index].blob;
+		reader->read = read_blob;
+		reader->arg = blob;
 	}
 	else
 	{

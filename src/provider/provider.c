@@ -9,7 +9,8 @@
 #include "provider/provider.h"
 
 static const SisProvider providers[] = {
-	{"sis_directory", sis_csvset_fetch, sis_csvset_read}
+	{"sis_directory", sis_csvset_fetch, sis_csvset_read},
+	{"sis_sftp", sis_csvset_fetch, sis_csvset_read}
 };
 
 const SisProvider *
