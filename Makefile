@@ -17,6 +17,8 @@ OBJS = \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
+	src/undo.o \
+	src/undo_delta.o \
 	src/merge.o \
 	src/delta.o \
 	src/write.o \

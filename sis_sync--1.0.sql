@@ -197,11 +197,13 @@ CREATE TABLE sis_sync.change (
   action text NOT NULL CHECK (action OPERATOR(pg_catalog.=) ANY (ARRAY['update', 'restore', 'archive', 'rekey'])),
   reason text,
   before jsonb NOT NULL,
-  row_run bigint
+  row_run bigint,
+  row_fingerprint bigint
 );
 CREATE INDEX change_run_id_idx ON sis_sync.change (run_id, record_type, source_id);
-COMMENT ON TABLE sis_sync.change IS 'previous values of what a run updated, restored, archived or gave a new ID; what it created is told by created_run of the roster''s row';
+COMMENT ON TABLE sis_sync.change IS 'previous values of what a run updated, restored, archived or gave a new ID; what it created is told by created_run of the roster''s row, and what an undo archived of that by archived_run';
 COMMENT ON COLUMN sis_sync.change.row_run IS 'the run that the row names as its last since this change (archived_run of an archived row, else updated_run): another one there means that the row was changed again';
+COMMENT ON COLUMN sis_sync.change.row_fingerprint IS 'the row''s fingerprint since this change: NULL in the row alone means that the row was edited by hand';
 
 CREATE TABLE sis_sync.pending_archive (
   run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
@@ -384,6 +386,10 @@ COMMENT ON FUNCTION sis_sync.approve(bigint, text) IS 'lets exactly the records 
 CREATE PROCEDURE sis_sync.rekey(run bigint)
   AS 'MODULE_PATHNAME', 'sis_rekey' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.rekey(bigint) IS 'gives the twins that a run found (SI011) their new source_id in place';
+
+CREATE PROCEDURE sis_sync.undo(run bigint, school text DEFAULT NULL, record_type text DEFAULT NULL)
+  AS 'MODULE_PATHNAME', 'sis_undo' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.undo(bigint, text, text) IS 'puts back what a run did, or what it did in one school or to one record type';
 
 -- ---------------------------------------------------------------------------
 -- Rights: PUBLIC gets nothing
