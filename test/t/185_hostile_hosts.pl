@@ -79,4 +79,53 @@ is($error->{sqlstate}, 'SI004', 'no answer to a close: the timeout ends it');
 like($error->{message}, qr/within the timeout/, 'no answer to a close: and says so');
 cmp_ok(time - $start, '<', 4, 'no answer to a close: in time');
 
+# ----------
+# A private key that takes ages to open
+# ----------
+my $passphrase = 'a pass phrase';
+
+# With that many rounds of bcrypt in its text, so many of them done.
+sub rounds_key
+{
+	my ($rounds, $said) = @_;
+	my $file = "$keys/rounds$rounds";
+
+	system('ssh-keygen', '-q', '-t', 'ed25519', '-N', $passphrase, '-a', $rounds,
+		'-f', $file) == 0 or die 'ssh-keygen';
+	my $made = { private => Sshd::read_file($file), public => Sshd::read_file("$file.pub") };
+	if ($said)
+	{
+		require MIME::Base64;
+		my ($body) = $made->{private} =~ /-----\n(.*?)\n-----/s;
+		my $bytes = MIME::Base64::decode($body);
+
+		$bytes =~ s/(bcrypt....\0\0\0\x10.{16})..../$1 . pack 'N', $said/se or die 'no rounds';
+		$made->{private} = "-----BEGIN OPENSSH PRIVATE KEY-----\n"
+		  . MIME::Base64::encode($bytes) . "-----END OPENSSH PRIVATE KEY-----\n";
+	}
+	return $made;
+}
+
+my $quick = rounds_key(16);
+my $plain = sample('opening', undef, private_key => $quick->{private},
+	passphrase => $passphrase);
+$plain->authorize($quick);
+$node->run($db, "CALL sis_sync.run('opening')");
+pass('a key with the usual rounds');
+
+my $slow = rounds_key(17, 1_000_000)->{private};
+my $pkcs8 = `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 2>/dev/null | openssl pkcs8 -topk8 -passout pass:x -iter 1000`;
+for my $case ([ 'a million rounds', $slow ],
+	[ 'behind another key', $key->{private} . $slow ],
+	[ 'with other marks in its text', $slow =~ s/\A(.{60})/$1=/sr ],
+	[ 'PKCS #8, whose rounds are not looked at', $pkcs8 ])
+{
+	my ($title, $text) = @$case;
+
+	$node->run($db, "ALTER USER MAPPING FOR PUBLIC SERVER opening OPTIONS (SET private_key '$text')");
+	my ($seconds, $got) = ended('opening', 'cancel');
+	is($got->{sqlstate}, 'SI002', "a key that takes ages to open, $title: SI002");
+	like($got->{message}, qr/too long to open/, "$title: says so");
+}
+
 done_testing;
