@@ -5,9 +5,9 @@
  * How it works: the provider puts records into the sink.  Each is judged,
  * given its fingerprint and buffered; full buffers go to the heap of the
  * type's leaf by multi-insert, as COPY does.  Leaves have no indexes,
- * triggers or constraints, so writing the heap is all there is to do.  IDs
- * pass a set of fixed size (base/seen.h): one that may have been seen before is a
- * suspect, and fold.c looks at the suspects when all rows are there.
+ * triggers or constraints, so writing the heap is all there is to do.  Before
+ * that, IDs pass a set of fixed size (base/seen.h): one that may have been seen
+ * before is a suspect, and fold.c looks at the suspects when all rows are there.
  *
  * Memory does not grow with the number of rows: buffers and filters have
  * fixed sizes, suspects are a tuplestore that spills.
@@ -83,6 +83,9 @@ typedef struct StageBuffer
 	Size		bytes;
 	MemoryContext cxt;			/* values of buffered rows; reset when written */
 	SisSeen    *seen;
+	int			nids;			/* buffered rows whose ID goes to it */
+	int		   *id_rows;		/* their places in slots */
+	uint64	   *id_hashes;
 	Tuplestorestate *suspects;
 	int64		nsuspects;
 } StageBuffer;
@@ -132,6 +135,8 @@ open_buffer(SisStage *stage, SisRecordType type)
 			 RelationGetDescr(buffer->rel)->natts, natts);
 	buffer->bulk = GetBulkInsertState();
 	buffer->slots = palloc0(sizeof(TupleTableSlot *) * MAX_BUFFERED_ROWS);
+	buffer->id_rows = palloc(sizeof(int) * MAX_BUFFERED_ROWS);
+	buffer->id_hashes = palloc(sizeof(uint64) * MAX_BUFFERED_ROWS);
 	buffer->cxt = AllocSetContextCreate(stage->cxt, "sis_sync staged rows",
 										ALLOCSET_DEFAULT_SIZES);
 }
@@ -243,12 +248,61 @@ sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
  */
 
 static void
-flush_buffer(SisStage *stage, StageBuffer *buffer)
+add_suspect(SisStage *stage, StageBuffer *buffer, Datum id)
 {
+	if (buffer->suspects == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
+
+		buffer->suspects = tuplestore_begin_heap(false, false, 1024);
+		MemoryContextSwitchTo(old);
+	}
+	ExecClearTuple(stage->suspect_slot);
+	stage->suspect_slot->tts_values[0] = id;
+	stage->suspect_slot->tts_isnull[0] = false;
+	ExecStoreVirtualTuple(stage->suspect_slot);
+	tuplestore_puttupleslot(buffer->suspects, stage->suspect_slot);
+	ExecClearTuple(stage->suspect_slot);
+	buffer->nsuspects++;
+}
+
+/* IDs of buffered rows that may have been here before go to the suspects. */
+static void
+look_for_ids(SisStage *stage, SisRecordType type)
+{
+	StageBuffer	   *buffer = &stage->buffers[type];
+	bool		old[MAX_BUFFERED_ROWS];
+
+	if (buffer->nids == 0)
+		return;
+	if (buffer->seen == NULL)
+	{
+		MemoryContext cxt = MemoryContextSwitchTo(stage->cxt);
+
+		buffer->seen = sis_seen_create(seen_kb[type]);
+		MemoryContextSwitchTo(cxt);
+	}
+	sis_seen_add(buffer->seen, buffer->id_hashes, buffer->nids, old);
+	for (int i = 0; i < buffer->nids; i++)
+	{
+		TupleTableSlot *row = buffer->slots[buffer->id_rows[i]];
+
+		if (old[i])
+			add_suspect(stage, buffer,
+						row->tts_values[SIS_STAGE_NOWN + SIS_COL_SOURCE_ID]);
+	}
+	buffer->nids = 0;
+}
+
+static void
+flush_buffer(SisStage *stage, SisRecordType type)
+{
+	StageBuffer	   *buffer = &stage->buffers[type];
 	MemoryContext old;
 
 	if (buffer->nused == 0)
 		return;
+	look_for_ids(stage, type);
 	/* it leaves behind eight bytes a row */
 	old = MemoryContextSwitchTo(buffer->cxt);
 	table_multi_insert(buffer->rel, buffer->slots, buffer->nused,
@@ -266,7 +320,7 @@ void
 sis_stage_flush(SisStage *stage)
 {
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
-		flush_buffer(stage, &stage->buffers[type]);
+		flush_buffer(stage, (SisRecordType) type);
 	sis_rejectlog_flush(stage->rejects);
 }
 
@@ -309,36 +363,14 @@ is_person(SisRecordType type)
 	return type == SIS_STUDENT || type == SIS_STAFF || type == SIS_CONTACT;
 }
 
-/* An ID that may have been here before goes to the suspects. */
+/* Has the ID of the row that is written next looked for among those before. */
 static void
 look_for_id(SisStage *stage, SisRecordType type, SisValue id)
 {
 	StageBuffer	   *buffer = &stage->buffers[type];
 
-	if (buffer->seen == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
-
-		buffer->seen = sis_seen_create(seen_kb[type]);
-		MemoryContextSwitchTo(old);
-	}
-	if (!sis_seen_add(buffer->seen, id.data, id.len))
-		return;
-	if (buffer->suspects == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
-
-		buffer->suspects = tuplestore_begin_heap(false, false, 1024);
-		MemoryContextSwitchTo(old);
-	}
-	ExecClearTuple(stage->suspect_slot);
-	stage->suspect_slot->tts_values[0] =
-		PointerGetDatum(cstring_to_text_with_len(id.data, id.len));
-	stage->suspect_slot->tts_isnull[0] = false;
-	ExecStoreVirtualTuple(stage->suspect_slot);
-	tuplestore_puttupleslot(buffer->suspects, stage->suspect_slot);
-	pfree(DatumGetPointer(stage->suspect_slot->tts_values[0]));
-	buffer->nsuspects++;
+	buffer->id_rows[buffer->nids] = buffer->nused;
+	buffer->id_hashes[buffer->nids++] = sis_seen_hash(id.data, id.len);
 }
 
 void
@@ -401,7 +433,7 @@ sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
 	stage->counts[record->type].staged_rows++;
 	if (buffer->nused == MAX_BUFFERED_ROWS ||
 		buffer->bytes >= MAX_BUFFERED_BYTES)
-		flush_buffer(stage, buffer);
+		flush_buffer(stage, record->type);
 }
 
 int64
