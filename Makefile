@@ -19,6 +19,7 @@ OBJS = \
 	src/delta.o \
 	src/scope.o \
 	src/stage.o \
+	src/stagerow.o \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \

@@ -22,6 +22,7 @@
 #include "carry.h"
 #include "miscadmin.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -268,7 +269,7 @@ take_link(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	sis_record_reset(record, carry->type, source,
 					 DatumGetInt64(heap_getattr(tuple, 2, desc, &isnull)));
 	record->part = SIS_PART_BASE;
-	record->keep = (uint64) DatumGetInt64(heap_getattr(tuple, 3, desc, &isnull));
+	record->keep = (uint64) DatumGetInt32(heap_getattr(tuple, 3, desc, &isnull));
 	record->repeats = true;
 	for (int i = 0; i < carry->desc->ncolumns; i++)
 		take_value(record, i, tuple, desc, 4 + i);

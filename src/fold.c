@@ -23,6 +23,7 @@
 #include "fold.h"
 #include "miscadmin.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "storage/itemptr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -578,7 +579,7 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row->is_part = text_equals(status, "part");
 	row->source = text_to_cstring(DatumGetTextPP(heap_getattr(tuple, COL_SOURCE, desc, &isnull)));
 	row->line = DatumGetInt64(heap_getattr(tuple, COL_LINE, desc, &isnull));
-	row->keep = (uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull));
+	row->keep = (uint64) DatumGetInt32(heap_getattr(tuple, COL_KEEP, desc, &isnull));
 	row->last_modified = text_value(tuple, desc, COL_LAST_MODIFIED);
 	row->fingerprint = DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull));
 	row->stored = DatumGetInt64(heap_getattr(tuple, COL_STORED, desc, &isnull));

@@ -31,6 +31,7 @@
 #include "rejectlog.h"
 #include "slot.h"
 #include "stage.h"
+#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
@@ -285,11 +286,13 @@ look_for_ids(SisStage *stage, SisRecordType type)
 	sis_seen_add(buffer->seen, buffer->id_hashes, buffer->nids, old);
 	for (int i = 0; i < buffer->nids; i++)
 	{
-		TupleTableSlot *row = buffer->slots[buffer->id_rows[i]];
+		bool		isnull;
 
 		if (old[i])
 			add_suspect(stage, buffer,
-						row->tts_values[SIS_STAGE_NOWN + SIS_COL_SOURCE_ID]);
+						slot_getattr(buffer->slots[buffer->id_rows[i]],
+									 SIS_STAGE_NOWN + SIS_COL_SOURCE_ID + 1,
+									 &isnull));
 	}
 	buffer->nids = 0;
 }
@@ -332,31 +335,6 @@ sis_stage_flush_visibly(SisStage *stage)
 	stage->cid = GetCurrentCommandId(true);
 }
 
-/* Writes a text datum at *p and advances it, keeping int alignment. */
-static Datum
-place_text(char **p, const char *data, int len)
-{
-	char	   *start = *p;
-
-	SET_VARSIZE(start, len + VARHDRSZ);
-	memcpy(VARDATA(start), data, len);
-	*p += INTALIGN(len + VARHDRSZ);
-	return PointerGetDatum(start);
-}
-
-/* Room that place_text() may need for a record, its source and status. */
-static Size
-row_size(const SisRecord *record, int ncolumns)
-{
-	Size		size = 0;
-
-	for (int i = 0; i < ncolumns; i++)
-		size += INTALIGN(record->values[i].len + VARHDRSZ);
-	size += INTALIGN(record->last_modified.len + VARHDRSZ);
-	size += INTALIGN(strlen(record->source) + VARHDRSZ);
-	return size + INTALIGN(strlen("duplicate") + VARHDRSZ);
-}
-
 static bool
 is_person(SisRecordType type)
 {
@@ -377,59 +355,37 @@ void
 sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
 				int64 fingerprint)
 {
-	const SisRecordDesc *desc = sis_record_desc(record->type);
 	StageBuffer	   *buffer = &stage->buffers[record->type];
 	TupleTableSlot *slot = buffer->slots[buffer->nused];
-	Size		size = row_size(record, desc->ncolumns);
-	char	   *p = MemoryContextAlloc(buffer->cxt, size);
-	Datum	   *values;
-	bool	   *nulls;
+	SisStageFixed fixed;
+	MemoryContext old;
+	HeapTuple	row;
 
 	if (slot == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
-
+		old = MemoryContextSwitchTo(stage->cxt);
 		slot = MakeSingleTupleTableSlot(RelationGetDescr(buffer->rel),
-										table_slot_callbacks(buffer->rel));
+										&TTSOpsHeapTuple);
 		buffer->slots[buffer->nused] = slot;
 		MemoryContextSwitchTo(old);
 	}
-	values = slot->tts_values;
-	nulls = slot->tts_isnull;
-	memset(nulls, false, sizeof(bool) * (SIS_STAGE_NOWN + desc->ncolumns));
-	values[SIS_STAGE_SLOT] = Int16GetDatum(stage->slot);
-	values[SIS_STAGE_RUN_ID] = Int64GetDatum(stage->run_id);
-	values[SIS_STAGE_SYNC_ID] = Int64GetDatum(stage->sync_id);
-	values[SIS_STAGE_SOURCE] = place_text(&p, record->source,
-										  strlen(record->source));
-	values[SIS_STAGE_LINE] = Int64GetDatum(record->line);
-	values[SIS_STAGE_STATUS] = place_text(&p, status, strlen(status));
-	values[SIS_STAGE_PART] =
-		Int16GetDatum(record->part |
-					  (record->repeats ? SIS_PART_REPEATS : 0) |
-					  (record->deleted && record->part != SIS_PART_BASE ?
-					   SIS_PART_ENDED : 0));
-	values[SIS_STAGE_KEEP] = Int64GetDatum((int64) record->keep);
-	values[SIS_STAGE_FINGERPRINT] = Int64GetDatum(fingerprint);
-	if (record->last_modified.data == NULL)
-		nulls[SIS_STAGE_LAST_MODIFIED] = true;
-	else
-		values[SIS_STAGE_LAST_MODIFIED] =
-			place_text(&p, record->last_modified.data,
-					   record->last_modified.len);
-	for (int i = 0; i < desc->ncolumns; i++)
-	{
-		const SisValue *value = &record->values[i];
+	fixed.run_id = stage->run_id;
+	fixed.sync_id = stage->sync_id;
+	fixed.line = record->line;
+	fixed.fingerprint = fingerprint;
+	fixed.keep = (int32) record->keep;
+	fixed.slot = stage->slot;
+	fixed.part = record->part | (record->repeats ? SIS_PART_REPEATS : 0) |
+		(record->deleted && record->part != SIS_PART_BASE ? SIS_PART_ENDED : 0);
 
-		if (value->data == NULL)
-			nulls[SIS_STAGE_NOWN + i] = true;
-		else
-			values[SIS_STAGE_NOWN + i] = place_text(&p, value->data, value->len);
-	}
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(buffer->rel);
+	old = MemoryContextSwitchTo(buffer->cxt);
+	row = sis_stage_row(&fixed, status, record);
+	MemoryContextSwitchTo(old);
+
+	/* owned by the slot, or the heap would take a copy of it */
+	ExecStoreHeapTuple(row, slot, true);
 	buffer->nused++;
-	buffer->bytes += size;
+	buffer->bytes += row->t_len;
 	stage->counts[record->type].staged_rows++;
 	if (buffer->nused == MAX_BUFFERED_ROWS ||
 		buffer->bytes >= MAX_BUFFERED_BYTES)

@@ -9,12 +9,6 @@
 #include "roster.h"
 #include "settings.h"
 
-/* provider rows of one ID may be folded; kept beside SIS_PART_* in "part" */
-#define SIS_PART_REPEATS	8
-
-/* a role (1.2) that a package of changes ends; there as well */
-#define SIS_PART_ENDED		16
-
 /* the line of a stored record that a package of changes does not name */
 #define SIS_CARRIED_LINE	0
 
