@@ -22,7 +22,6 @@
 #include "carry.h"
 #include "miscadmin.h"
 #include "slot.h"
-#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -236,7 +235,7 @@ carry_row(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	if (has_base || (has_role && !deleted))
 	{
 		fill_record(carry, tuple, desc, SIS_PART_ROLE, carry->role_columns);
-		sis_stage_write(carry->stage, carry->record, "part", 0);
+		sis_stage_write(carry->stage, carry->record, SIS_STATUS_PART, 0);
 	}
 	if (has_base)
 		return;
@@ -244,7 +243,7 @@ carry_row(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	{
 		fill_record(carry, tuple, desc, SIS_PART_BASE,
 					all & ~carry->role_columns);
-		sis_stage_write(carry->stage, carry->record, "part", 0);
+		sis_stage_write(carry->stage, carry->record, SIS_STATUS_PART, 0);
 		return;
 	}
 	fill_record(carry, tuple, desc, SIS_PART_BASE, all);
@@ -252,7 +251,7 @@ carry_row(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	/* nothing is known of it but what is stored: nothing may change */
 	carry->record->keep = all & ~SIS_COLUMN_BIT(SIS_COL_SOURCE_ID);
 	sis_stage_write(carry->stage, carry->record,
-					deleted ? "deleted" : "active", fingerprint);
+					deleted ? SIS_STATUS_DELETED : SIS_STATUS_ACTIVE, fingerprint);
 	if (!deleted)
 		sis_stage_counts_for_update(carry->stage, carry->type)->active++;
 }

@@ -31,7 +31,6 @@
 #include "rejectlog.h"
 #include "slot.h"
 #include "stage.h"
-#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
@@ -78,6 +77,7 @@ typedef struct StageBuffer
 {
 	Relation	rel;
 	BulkInsertState bulk;
+	Oid			statuses[SIS_N_STATUSES];
 	TupleTableSlot **slots;
 	int			nslots_made;
 	int			nused;
@@ -134,6 +134,9 @@ open_buffer(SisStage *stage, SisRecordType type)
 	if (RelationGetDescr(buffer->rel)->natts != natts)
 		elog(ERROR, "staging table \"%s\" has %d columns, not %d", leaf,
 			 RelationGetDescr(buffer->rel)->natts, natts);
+	for (int i = 0; i < SIS_N_STATUSES; i++)
+		buffer->statuses[i] = sis_status_oid((SisStageStatus) i,
+											 RelationGetDescr(buffer->rel));
 	buffer->bulk = GetBulkInsertState();
 	buffer->slots = palloc0(sizeof(TupleTableSlot *) * MAX_BUFFERED_ROWS);
 	buffer->id_rows = palloc(sizeof(int) * MAX_BUFFERED_ROWS);
@@ -352,7 +355,7 @@ look_for_id(SisStage *stage, SisRecordType type, SisValue id)
 }
 
 void
-sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
+sis_stage_write(SisStage *stage, SisRecord *record, SisStageStatus status,
 				int64 fingerprint)
 {
 	StageBuffer	   *buffer = &stage->buffers[record->type];
@@ -374,12 +377,13 @@ sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
 	fixed.line = record->line;
 	fixed.fingerprint = fingerprint;
 	fixed.keep = (int32) record->keep;
+	fixed.status = buffer->statuses[status];
 	fixed.slot = stage->slot;
 	fixed.part = record->part | (record->repeats ? SIS_PART_REPEATS : 0) |
 		(record->deleted && record->part != SIS_PART_BASE ? SIS_PART_ENDED : 0);
 
 	old = MemoryContextSwitchTo(buffer->cxt);
-	row = sis_stage_row(&fixed, status, record);
+	row = sis_stage_row(&fixed, record);
 	MemoryContextSwitchTo(old);
 
 	/* owned by the slot, or the heap would take a copy of it */
@@ -438,7 +442,7 @@ stage_rejected(SisStage *stage, SisRecordType type, const char *source,
 		stage->counts[type].unreadable++;
 	else
 		look_for_id(stage, type, id);
-	sis_stage_write(stage, &record, "rejected", 0);
+	sis_stage_write(stage, &record, SIS_STATUS_REJECTED, 0);
 }
 
 static void
@@ -621,7 +625,7 @@ put_record(SisSink *sink, SisRecord *record)
 {
 	SisStage   *stage = (SisStage *) sink;
 	SisValue	id = record->values[SIS_COL_SOURCE_ID];
-	const char *status = "active";
+	SisStageStatus status = SIS_STATUS_ACTIVE;
 	const char *missing;
 
 	if (id.data == NULL)
@@ -652,10 +656,10 @@ put_record(SisSink *sink, SisRecord *record)
 	read_values(stage, record);
 	if (record->part != SIS_PART_BASE ||
 		sink->needs_parts[record->type] != SIS_PART_BASE)
-		status = "part";
+		status = SIS_STATUS_PART;
 	if (record->deleted && record->part == SIS_PART_BASE)
-		status = "deleted";
-	if (strcmp(status, "part") != 0)
+		status = SIS_STATUS_DELETED;
+	if (status != SIS_STATUS_PART)
 	{
 		look_for_id(stage, record->type, id);
 		stage->counts[record->type].received++;

@@ -11,10 +11,40 @@
 
 #include "access/htup_details.h"
 #include "base/compat.h"
+#include "catalog/pg_enum.h"
 #include "stagerow.h"
+#include "utils/syscache.h"
 
-StaticAssertDecl(sizeof(SisStageFixed) == 40, "a gap in SisStageFixed");
+/* bytes of the columns of fixed width */
+#define FIXED_SIZE	44
+
+StaticAssertDecl(offsetof(SisStageFixed, part) + sizeof(int16) == FIXED_SIZE,
+				 "a gap in SisStageFixed");
 StaticAssertDecl(SIS_MAX_COLUMNS < 32, "keep has a bit for each column");
+
+const char *
+sis_status_name(SisStageStatus status)
+{
+	static const char *const names[SIS_N_STATUSES] = {
+		"active", "deleted", "rejected", "duplicate", "part"
+	};
+
+	return names[status];
+}
+
+Oid
+sis_status_oid(SisStageStatus status, TupleDesc leaf)
+{
+	Oid			type = TupleDescAttr(leaf, SIS_STAGE_STATUS)->atttypid;
+	Oid			oid = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+									  ObjectIdGetDatum(type),
+									  CStringGetDatum(sis_status_name(status)));
+
+	if (!OidIsValid(oid))
+		elog(ERROR, "staging rows have no status \"%s\"",
+			 sis_status_name(status));
+	return oid;
+}
 
 /* What a text takes; one with a long header may need to be aligned. */
 static inline Size
@@ -47,23 +77,20 @@ put_text(char *p, const char *data, int len)
 }
 
 HeapTuple
-sis_stage_row(const SisStageFixed *fixed, const char *status,
-			  const SisRecord *record)
+sis_stage_row(const SisStageFixed *fixed, const SisRecord *record)
 {
 	int			ncolumns = sis_record_desc(record->type)->ncolumns;
 	int			natts = SIS_STAGE_NOWN + ncolumns;
 	int			header = MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(natts));
-	int			status_len = strlen(status);
 	int			source_len = strlen(record->source);
 	SisValue	modified = record->last_modified;
 	uint64		present = (UINT64CONST(1) << SIS_STAGE_LAST_MODIFIED) - 1;
-	Size		room = header + sizeof(SisStageFixed);
+	Size		room = header + FIXED_SIZE;
 	HeapTuple	tuple;
 	HeapTupleHeader row;
 	char	   *p;
 
-	room += text_room(status_len) + text_room(source_len) +
-		text_room(modified.len);
+	room += text_room(source_len) + text_room(modified.len);
 	for (int i = 0; i < ncolumns; i++)
 		room += text_room(record->values[i].len);
 
@@ -71,9 +98,8 @@ sis_stage_row(const SisStageFixed *fixed, const char *status,
 	row = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
 	memset(row, 0, header);
 	p = (char *) row + header;
-	memcpy(p, fixed, sizeof(SisStageFixed));
-	p = put_text(p + sizeof(SisStageFixed), status, status_len);
-	p = put_text(p, record->source, source_len);
+	memcpy(p, fixed, FIXED_SIZE);
+	p = put_text(p + FIXED_SIZE, record->source, source_len);
 	if (modified.data != NULL)
 	{
 		present |= UINT64CONST(1) << SIS_STAGE_LAST_MODIFIED;
