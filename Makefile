@@ -24,6 +24,7 @@ OBJS = \
 	src/write.o \
 	src/scope.o \
 	src/stage.o \
+	src/stagerow.o \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "roster.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
