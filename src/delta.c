@@ -136,6 +136,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 			break;
 		case SIS_ACT_GONE:
 		case SIS_ACT_ENDED:
+		case SIS_ACT_BACK:
 			tuplestore_puttupleslot(get_store(receiver->delta, type,
 											  SIS_DELTA_GONE), slot);
 			type->rows[SIS_DELTA_GONE]++;
@@ -244,8 +245,8 @@ sis_delta_fill(SisDelta *delta, SisRecordType type, const char *sql,
 	}
 }
 
-static char *
-store_name(SisDeltaStore which, SisRecordType type)
+char *
+sis_delta_store_name(SisDeltaStore which, SisRecordType type)
 {
 	return psprintf("%s_%s", store_names[which], sis_record_desc(type)->name);
 }
@@ -258,7 +259,7 @@ sis_delta_register(SisDelta *delta, SisRecordType type)
 	if (td->desc == NULL || td->registered)
 		return;
 	for (int i = 0; i < SIS_N_DELTA_STORES; i++)
-		sis_register_store(store_name((SisDeltaStore) i, type),
+		sis_register_store(sis_delta_store_name((SisDeltaStore) i, type),
 						   get_store(delta, td, (SisDeltaStore) i),
 						   td->desc, td->rows[i]);
 	td->registered = true;
@@ -272,7 +273,7 @@ sis_delta_unregister(SisDelta *delta, SisRecordType type)
 	if (!td->registered)
 		return;
 	for (int i = 0; i < SIS_N_DELTA_STORES; i++)
-		sis_unregister_store(store_name((SisDeltaStore) i, type));
+		sis_unregister_store(sis_delta_store_name((SisDeltaStore) i, type));
 	td->registered = false;
 }
 

@@ -99,7 +99,7 @@ typedef struct Fold
  */
 
 static void
-flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
+flush_marks(Fold *fold, SisStageStatus status, Datum *tids, int *n)
 {
 	SisParams	params = {0};
 	MemoryContext old;
@@ -107,13 +107,12 @@ flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
 	if (*n == 0)
 		return;
 	old = MemoryContextSwitchTo(fold->mark_cxt);
-	sis_param_text(&params, status);
 	sis_param(&params, TIDARRAYOID,
 			  PointerGetDatum(construct_array(tids, *n, TIDOID,
 											  sizeof(ItemPointerData), false,
 											  TYPALIGN_SHORT)), false);
-	sis_exec_as_owner(psprintf("UPDATE %s SET status = $1 WHERE ctid = ANY ($2)",
-							   fold->leaf), &params, SPI_OK_UPDATE);
+	sis_exec_as_owner(psprintf("UPDATE %s SET status = '%s' WHERE ctid = ANY ($1)",
+							   fold->leaf, sis_status_name(status)), &params, SPI_OK_UPDATE);
 	MemoryContextSwitchTo(old);
 	*n = 0;
 }
@@ -121,8 +120,8 @@ flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
 static void
 flush_all_marks(Fold *fold)
 {
-	flush_marks(fold, "part", fold->part_tids, &fold->npart);
-	flush_marks(fold, "duplicate", fold->duplicate_tids, &fold->nduplicate);
+	flush_marks(fold, SIS_STATUS_PART, fold->part_tids, &fold->npart);
+	flush_marks(fold, SIS_STATUS_DUPLICATE, fold->duplicate_tids, &fold->nduplicate);
 	MemoryContextReset(fold->mark_cxt);
 }
 
@@ -489,7 +488,7 @@ fold_group(Fold *fold)
 {
 	const FoldRow *winner;
 	SisRecord  *result = fold->result;
-	const char *status;
+	SisStageStatus status;
 	bool		changed;
 	int			parts = SIS_PART_BASE;
 
@@ -514,7 +513,7 @@ fold_group(Fold *fold)
 	if ((parts & fold->needs_parts) != fold->needs_parts || !changed)
 		return;
 	mark_part(fold, winner);
-	status = take_away_roles(fold) ? "deleted" : "active";
+	status = take_away_roles(fold) ? SIS_STATUS_DELETED : SIS_STATUS_ACTIVE;
 	sis_stage_write(fold->stage, result, status,
 					sis_stage_fingerprint(fold->stage, result));
 }
@@ -578,7 +577,7 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row->is_part = text_equals(status, "part");
 	row->source = text_to_cstring(DatumGetTextPP(heap_getattr(tuple, COL_SOURCE, desc, &isnull)));
 	row->line = DatumGetInt64(heap_getattr(tuple, COL_LINE, desc, &isnull));
-	row->keep = (uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull));
+	row->keep = (uint64) DatumGetInt32(heap_getattr(tuple, COL_KEEP, desc, &isnull));
 	row->last_modified = text_value(tuple, desc, COL_LAST_MODIFIED);
 	row->fingerprint = DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull));
 	row->stored = DatumGetInt64(heap_getattr(tuple, COL_STORED, desc, &isnull));
@@ -604,7 +603,7 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status, s.source, s.line, s.keep, "
+	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status::text, s.source, s.line, s.keep, "
 						   "s.last_modified, s.fingerprint, t.fingerprint");
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
