@@ -32,6 +32,7 @@ OBJS = \
 	src/provider/csv_clever.o \
 	src/format/csv.o \
 	src/transport/directory.o \
+	src/transport/oauth.o \
 	src/base/record.o \
 	src/base/fingerprint.o \
 	src/base/seen.o \
