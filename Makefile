@@ -22,6 +22,7 @@ OBJS = \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \
+	src/carry.o \
 	src/settings.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
@@ -29,6 +30,7 @@ OBJS = \
 	src/provider/csv_header.o \
 	src/provider/csv_table.o \
 	src/provider/csv_oneroster.o \
+	src/provider/oneroster_words.o \
 	src/provider/csv_clever.o \
 	src/format/csv.o \
 	src/transport/directory.o \
@@ -37,6 +39,7 @@ OBJS = \
 	src/base/fingerprint.o \
 	src/base/seen.o \
 	src/base/value.o \
+	src/base/textlist.o \
 	src/base/error.o \
 	src/base/option.o \
 	src/base/source.o \

@@ -122,7 +122,7 @@ CREATE TABLE sis_sync.run_count (
   run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
   record_type text NOT NULL,
   offered text NOT NULL DEFAULT 'missing' CHECK (offered OPERATOR(pg_catalog.=) ANY (
-    ARRAY['missing', 'absent', 'full'])),
+    ARRAY['missing', 'absent', 'full', 'delta'])),
   rows_read bigint NOT NULL DEFAULT 0,
   received bigint NOT NULL DEFAULT 0,
   out_of_scope bigint NOT NULL DEFAULT 0,
@@ -142,7 +142,7 @@ CREATE TABLE sis_sync.run_count (
   PRIMARY KEY (run_id, record_type)
 );
 COMMENT ON TABLE sis_sync.run_count IS 'what a run did, by record type';
-COMMENT ON COLUMN sis_sync.run_count.offered IS 'full: what is not in the source is gone; absent: the source says it has none of this type; missing: it says nothing';
+COMMENT ON COLUMN sis_sync.run_count.offered IS 'full: what is not in the source is gone; delta: what is not in it has not changed; absent: the source says it has none of this type; missing: it says nothing';
 COMMENT ON COLUMN sis_sync.run_count.received IS 'distinct records received';
 COMMENT ON COLUMN sis_sync.run_count.out_of_scope IS 'received records of schools that are not set up';
 COMMENT ON COLUMN sis_sync.run_count.unreadable IS 'rejected rows whose ID cannot be read: while there is one, the type archives nothing';
@@ -203,6 +203,16 @@ CREATE TABLE sis_sync.pending_archive (
   PRIMARY KEY (run_id, record_type, source_id)
 );
 COMMENT ON TABLE sis_sync.pending_archive IS 'the exact records that a tripped threshold held back';
+
+-- A package of changes names a deletion once; held back, it must not be lost.
+CREATE TABLE sis_sync.pending_delete (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  record_type text NOT NULL,
+  source_id text COLLATE "C" NOT NULL,
+  run_id bigint NOT NULL,
+  PRIMARY KEY (sync, record_type, source_id)
+);
+COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package named and that have not been carried out: they wait until they are, or the record is seen active';
 
 -- ---------------------------------------------------------------------------
 -- Staging: sixteen slots, each an unlogged partition of every record type
@@ -331,3 +341,4 @@ SELECT pg_catalog.pg_extension_config_dump('sis_sync.reject_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.change', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.change_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.pending_archive', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.pending_delete', '');

@@ -27,6 +27,7 @@
 #define SIS_STAND_REJECTED	'r'
 #define SIS_STAND_LAGGING	'l'	/* a link to an end that is leaving */
 #define SIS_STAND_LOST		'n'	/* a link to nothing */
+#define SIS_STAND_CARRIED	'e'	/* a stored link, not named, without an end */
 
 /* The stores of a type, and the names by which statements know them. */
 typedef enum SisDeltaStore

@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "base/compat.h"
 #include "base/spi.h"
+#include "base/textlist.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fold.h"
@@ -55,6 +56,7 @@ typedef struct FoldRow
 	ItemPointerData tid;
 	int			part;
 	bool		repeats;
+	bool		ended;			/* a role that ends */
 	bool		deleted;
 	bool		rejected;
 	bool		is_part;		/* already has the status "part" */
@@ -75,6 +77,8 @@ typedef struct Fold
 	char	   *leaf;
 	int			needs_parts;
 	int			school_column;	/* primary school of a person, or -1 */
+	int			schools_column; /* all schools of a person, or -1 */
+	int			roles_column;	/* of staff, else -1 */
 	MemoryContext group_cxt;
 	FoldRow    *rows;			/* of one ID, in group_cxt */
 	int			nrows;
@@ -162,20 +166,6 @@ log_reject(Fold *fold, const FoldRow *row, const char *reason)
  * ----------
  */
 
-static bool
-same_value(SisValue a, SisValue b)
-{
-	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
-}
-
-static int
-compare_values(SisValue a, SisValue b)
-{
-	int			cmp = memcmp(a.data, b.data, Min(a.len, b.len));
-
-	return cmp != 0 ? cmp : a.len - b.len;
-}
-
 /* Does a win over b?  Independent of the order of rows. */
 static bool
 wins(const FoldRow *a, const FoldRow *b)
@@ -184,7 +174,7 @@ wins(const FoldRow *a, const FoldRow *b)
 		return a->is_stored;
 	if (a->last_modified.data != NULL && b->last_modified.data != NULL)
 	{
-		int			cmp = compare_values(a->last_modified, b->last_modified);
+		int			cmp = sis_compare_values(a->last_modified, b->last_modified);
 
 		if (cmp != 0)
 			return cmp > 0;
@@ -207,84 +197,10 @@ compatible(const Fold *fold, const SisRecord *result, const FoldRow *row)
 			i == fold->school_column)
 			continue;
 		if (result->values[i].data != NULL && row->values[i].data != NULL &&
-			!same_value(result->values[i], row->values[i]))
+			!sis_same_value(result->values[i], row->values[i]))
 			return false;
 	}
 	return true;
-}
-
-static int
-compare_items(const void *a, const void *b)
-{
-	return compare_values(*(const SisValue *) a, *(const SisValue *) b);
-}
-
-/*
- * Reads the items of an array literal as sis_list_append() writes it: every
- * item in double quotes.
- */
-static int
-read_items(SisValue list, SisValue *items, int n)
-{
-	const char *p = list.data;
-	const char *end = list.data + list.len;
-	char	   *text = palloc(list.len);	/* of all items, one after the other */
-
-	while (p < end)
-	{
-		char	   *item = text;
-		int			len = 0;
-
-		while (p < end && *p != '"')
-			p++;
-		if (p == end)
-			break;
-		for (p++; p < end && *p != '"'; p++)
-		{
-			if (*p == '\\' && p + 1 < end)
-				p++;
-			item[len++] = *p;
-		}
-		text += len;
-		p++;
-		items[n].data = item;
-		items[n].len = len;
-		n++;
-	}
-	return n;
-}
-
-static int
-max_items(SisValue list)
-{
-	int			n = 1;
-
-	for (int i = 0; i < list.len; i++)
-		n += list.data[i] == ',';
-	return n;
-}
-
-/* The items of both, sorted, each once. */
-static SisValue
-unite_lists(SisValue a, SisValue b)
-{
-	SisValue   *items = palloc(sizeof(SisValue) * (max_items(a) + max_items(b)));
-	int			n = read_items(b, items, read_items(a, items, 0));
-	StringInfoData buf;
-	SisValue	list;
-
-	qsort(items, n, sizeof(SisValue), compare_items);
-	initStringInfo(&buf);
-	for (int i = 0; i < n; i++)
-	{
-		if (i > 0 && same_value(items[i], items[i - 1]))
-			continue;
-		sis_list_append(&buf, items[i]);
-	}
-	appendStringInfoChar(&buf, '}');
-	list.data = buf.data;
-	list.len = buf.len;
-	return list;
 }
 
 /* Adds what a row has to the result; true when that changed anything. */
@@ -301,7 +217,10 @@ unite(const Fold *fold, SisRecord *result, const FoldRow *row)
 		if ((row->keep & SIS_COLUMN_BIT(i)) == 0 &&
 			(result->keep & SIS_COLUMN_BIT(i)) != 0)
 		{
+			/* a carried record has the stored value in its place */
 			result->keep &= ~SIS_COLUMN_BIT(i);
+			mine->data = NULL;
+			mine->len = 0;
 			changed = true;
 		}
 		if (theirs->data == NULL || i == SIS_COL_SOURCE_ID)
@@ -312,13 +231,13 @@ unite(const Fold *fold, SisRecord *result, const FoldRow *row)
 			changed = true;
 		}
 		else if (fold->desc->columns[i].kind == SIS_KIND_LIST &&
-				 !same_value(*mine, *theirs))
+				 !sis_same_value(*mine, *theirs))
 		{
-			*mine = unite_lists(*mine, *theirs);
+			*mine = sis_list_unite(*mine, *theirs);
 			changed = true;
 		}
 		else if (i == fold->school_column && row->part == SIS_PART_BASE &&
-				 compare_values(*theirs, *mine) < 0)
+				 sis_compare_values(*theirs, *mine) < 0)
 		{
 			/* no row says which school is the primary one: always the same */
 			*mine = *theirs;
@@ -366,7 +285,7 @@ fold_without_base(Fold *fold)
 	}
 	for (int i = 0; !protected && i < fold->nrows; i++)
 	{
-		if (fold->rows[i].part == SIS_PART_ROLE)
+		if (fold->rows[i].part == SIS_PART_ROLE && !fold->rows[i].ended)
 			log_reject(fold, &fold->rows[i], "role of an unknown user");
 	}
 }
@@ -408,19 +327,101 @@ fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
 static void
 fold_parts(Fold *fold, bool *changed, int *parts)
 {
-	static const int order[] = {SIS_PART_ROLE, SIS_PART_EXTRA};
+	/* what was received tonight comes before what is stored */
+	static const struct
+	{
+		int			part;
+		bool		carried;
+	}			order[] = {
+		{SIS_PART_ROLE, false}, {SIS_PART_ROLE, true}, {SIS_PART_EXTRA, false}
+	};
 
 	for (int p = 0; p < (int) lengthof(order); p++)
 	{
 		for (int i = 0; i < fold->nrows; i++)
 		{
-			if (fold->rows[i].part != order[p])
+			const FoldRow *row = &fold->rows[i];
+
+			if (row->part != order[p].part || row->ended ||
+				(row->line == SIS_CARRIED_LINE) != order[p].carried)
 				continue;
-			if (unite(fold, fold->result, &fold->rows[i]))
+			if (unite(fold, fold->result, row))
 				*changed = true;
-			*parts |= order[p];
+			*parts |= order[p].part;
 		}
 	}
+}
+
+/* ----------
+ * Roles that end (a package of changes)
+ * ----------
+ */
+
+/* Does a role of tonight hold the person at that school? */
+static bool
+has_role_at(const Fold *fold, SisValue school)
+{
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		const FoldRow *row = &fold->rows[i];
+
+		if (row->part == SIS_PART_ROLE && !row->ended &&
+			row->line != SIS_CARRIED_LINE &&
+			sis_list_has(row->values[fold->schools_column], school))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Takes away a role that ends.  Which role a person has at which school is not
+ * stored, so one of several roles is left in place until whole files come:
+ * to take away too little archives nobody.  False when nothing is left of the
+ * person as a record of this type.
+ */
+static bool
+take_away_role(Fold *fold, const FoldRow *row)
+{
+	SisRecord  *result = fold->result;
+	SisValue	school;
+	SisValue   *schools;
+
+	/* a contact goes with the last student it is a contact of */
+	if (fold->schools_column < 0)
+		return true;
+	if (fold->roles_column >= 0)
+	{
+		SisValue	role = sis_list_only(result->values[fold->roles_column]);
+
+		if (role.data == NULL ||
+			!sis_list_has(row->values[fold->roles_column], role))
+			return true;
+	}
+	school = sis_list_only(row->values[fold->schools_column]);
+	if (school.data == NULL)
+		return true;
+	schools = &result->values[fold->schools_column];
+	if (!sis_list_has(*schools, school) || has_role_at(fold, school))
+		return true;
+	*schools = sis_list_without(*schools, school);
+	if (result->values[fold->school_column].data != NULL &&
+		sis_same_value(result->values[fold->school_column], school))
+		result->values[fold->school_column] = sis_list_only(*schools);
+	return schools->data != NULL;
+}
+
+/* True when all roles that made the person a record of this type have ended. */
+static bool
+take_away_roles(Fold *fold)
+{
+	bool		left = true;
+
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		if (fold->rows[i].ended && !take_away_role(fold, &fold->rows[i]))
+			left = false;
+	}
+	return !left;
 }
 
 static bool
@@ -439,6 +440,7 @@ fold_group(Fold *fold)
 {
 	const FoldRow *winner;
 	SisRecord  *result = fold->result;
+	const char *status;
 	bool		changed;
 	int			parts = SIS_PART_BASE;
 
@@ -468,7 +470,8 @@ fold_group(Fold *fold)
 	if ((parts & fold->needs_parts) != fold->needs_parts || !changed)
 		return;
 	mark_part(fold, winner);
-	sis_stage_write(fold->stage, result, "active",
+	status = take_away_roles(fold) ? "deleted" : "active";
+	sis_stage_write(fold->stage, result, status,
 					sis_stage_fingerprint(fold->stage, result));
 }
 
@@ -522,8 +525,9 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row = &fold->rows[fold->nrows++];
 	row->tid = *(ItemPointer) DatumGetPointer(heap_getattr(tuple, COL_TID, desc, &isnull));
 	part = DatumGetInt16(heap_getattr(tuple, COL_PART, desc, &isnull));
-	row->part = part & ~SIS_PART_REPEATS;
+	row->part = part & ~(SIS_PART_REPEATS | SIS_PART_ENDED);
 	row->repeats = (part & SIS_PART_REPEATS) != 0;
+	row->ended = (part & SIS_PART_ENDED) != 0;
 	status = text_value(tuple, desc, COL_STATUS);
 	row->deleted = text_equals(status, "deleted");
 	row->rejected = text_equals(status, "rejected");
@@ -584,7 +588,7 @@ read_groups(Fold *fold, Portal portal)
 										COL_FIRST + SIS_COL_SOURCE_ID);
 
 			if (fold->nrows > 0 &&
-				!same_value(id, fold->rows[0].values[SIS_COL_SOURCE_ID]))
+				!sis_same_value(id, fold->rows[0].values[SIS_COL_SOURCE_ID]))
 			{
 				fold_group(fold);
 				MemoryContextSwitchTo(old);
@@ -649,6 +653,10 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	fold->needs_parts = needs_parts;
 	fold->school_column = type == SIS_STUDENT || type == SIS_STAFF ?
 		sis_record_column(type, "school_source_id") : -1;
+	fold->schools_column = fold->school_column < 0 ? -1 :
+		sis_record_column(type, "school_source_ids");
+	fold->roles_column = type == SIS_STAFF ?
+		sis_record_column(type, "roles") : -1;
 	fold->group_cxt = AllocSetContextCreate(CurrentMemoryContext,
 											"sis_sync rows of one ID",
 											ALLOCSET_DEFAULT_SIZES);

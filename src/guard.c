@@ -110,6 +110,25 @@ sis_guard_staged(SisRun *run)
 	}
 }
 
+/* Changes of a roster that was never whole would leave it so. */
+static void
+check_whole_before(SisRun *run, SisRecordType type)
+{
+	SisParams	params = {0};
+
+	sis_param_text(&params, run->sync->name);
+	if (sis_exec_as_owner("SELECT 1 FROM sis_sync.sync_state WHERE sync = $1",
+						  &params, SPI_OK_SELECT) > 0)
+		return;
+	ereport(ERROR,
+			(sis_errcode(SIS_ERR_INCOMPLETE),
+			 errmsg("the source holds changes only, and sync \"%s\" has never had whole files",
+					run->sync->name),
+			 errhint("Have the source export whole files (bulk) once."),
+			 err_generic_string(PG_DIAG_TABLE_NAME,
+								sis_record_desc(type)->name)));
+}
+
 void
 sis_guard_offers(SisRun *run)
 {
@@ -117,6 +136,8 @@ sis_guard_offers(SisRun *run)
 	{
 		SisRecordType type = (SisRecordType) t;
 
+		if (run->counts[type].offer == SIS_OFFER_DELTA)
+			check_whole_before(run, type);
 		if (run->counts[type].offer == SIS_OFFER_MISSING &&
 			sis_roster_has(run->roster, type, run->sync->id,
 						   "sis_managed AND archived_at IS NULL"))

@@ -189,7 +189,7 @@ delta_sql(const SisRun *run, SisRecordType type, DeltaHow how)
 						   "WHEN j.act = 'e' THEN 'ended' "
 						   "WHEN j.stand = 'd' THEN 'deleted in the source' "
 						   "WHEN j.stand = 'o' THEN 'left scope' "
-						   "WHEN j.stand IN ('l', 'n') THEN 'goes with its end' "
+						   "WHEN j.stand IN ('l', 'n', 'e') THEN 'goes with its end' "
 						   "ELSE 'not in the feed' END AS reason, "
 						   "j.old_fingerprint, j.fingerprint, j.source, j.line, ");
 	append_before(&sql, type);
@@ -234,7 +234,8 @@ count_delta(SisCounts *counts, const SisTypeDelta *delta)
 	counts->manual = act[SIS_ACT_MANUAL];
 	counts->frozen = act[SIS_ACT_FROZEN];
 	counts->unchanged = counts->active - counts->out_of_scope -
-		stand[SIS_STAND_LOST] - stand[SIS_STAND_LAGGING] - counts->created - counts->updated - counts->restored - counts->manual;
+		stand[SIS_STAND_LOST] - stand[SIS_STAND_LAGGING] -
+		stand[SIS_STAND_CARRIED] - counts->created - counts->updated - counts->restored - counts->manual;
 }
 
 static void
@@ -287,7 +288,7 @@ sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 
 		/* a type that the source does not offer is left alone; its links
 		 * still go with their ends (guard.c keeps only those) */
-		if (run->counts[type].offer != SIS_OFFER_FULL &&
+		if (!sis_offer_is_whole(run->counts[type].offer) &&
 			!sis_record_desc(type)->is_link)
 			continue;
 		compute_type(run, delta, type, &params);

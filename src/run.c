@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "base/compat.h"
+#include "carry.h"
 #include "delta.h"
 #include "guard.h"
 #include "merge.h"
@@ -131,7 +132,11 @@ stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
 
 	/* not before: reading takes time, and a lock on a roster is waited for */
 	if (done)
+	{
 		run->roster = sis_roster_open(run->sync->target_schema, AccessShareLock);
+		MemoryContextSwitchTo(cxt);
+		sis_carry_stored(stage, run);
+	}
 	MemoryContextSwitchTo(cxt);
 	sis_stage_close(stage, run->roster, done);
 	MemoryContextSwitchTo(old);
@@ -252,12 +257,17 @@ merge_all(SisRun *run, SisDelta *delta)
 
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	compute_and_check(run, delta, &scope, true);
+	if (!run->dry_run)
+		sis_carry_remember(run, delta);
 	failure = sis_guard_threshold(run, delta);
 	if (!run->dry_run)
 	{
 		sis_merge_apply(run, delta);
 		if (failure == NULL)
+		{
 			sis_merge_archive(run, delta);
+			sis_carry_forget(run, delta);
+		}
 		sis_merge_check_constraints();
 		remember_state(run);
 	}
@@ -324,6 +334,7 @@ sis_run_apply(int64 run_id)
 	SisScope   *scope;
 
 	compute_and_check(run, delta, &scope, false);
+	sis_carry_remember(run, delta);
 	sis_merge_apply(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);
@@ -348,6 +359,7 @@ sis_run_archive(int64 run_id)
 	if (failure != NULL)
 		sis_throw(failure);
 	sis_merge_archive(run, delta);
+	sis_carry_forget(run, delta);
 	forget_out_of_scope(run);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);

@@ -32,7 +32,8 @@ static const CountColumn count_columns[] = {
 static const char *const offer_names[] = {
 	[SIS_OFFER_MISSING] = "missing",
 	[SIS_OFFER_ABSENT] = "absent",
-	[SIS_OFFER_FULL] = "full"
+	[SIS_OFFER_FULL] = "full",
+	[SIS_OFFER_DELTA] = "delta"
 };
 
 static int64 *

@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "scope.h"
 #include "slot.h"
+#include "stage.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 
@@ -139,8 +140,10 @@ sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 		appendStringInfo(&sql,
 						 "CASE WHEN e1.state = %d AND e2.state = %d THEN 'a' "
 						 "WHEN e1.state = %d OR e2.state = %d THEN 'o' "
+						 "WHEN s.line = %d THEN 'e' "
 						 "WHEN e1.state IS NULL OR e2.state IS NULL THEN 'n' ELSE 'l' END",
-						 SIS_END_THERE, SIS_END_THERE, SIS_END_OUT, SIS_END_OUT);
+						 SIS_END_THERE, SIS_END_THERE, SIS_END_OUT, SIS_END_OUT,
+						 SIS_CARRIED_LINE);
 	else
 		appendStringInfo(&sql, "CASE WHEN %s THEN 'a' ELSE 'o' END",
 						 in_scope_sql(run, type));
@@ -274,7 +277,7 @@ add_relation(SisScope *scope, const char *name, const char *sql)
 static bool
 keeps_absent(const SisRun *run, SisRecordType type)
 {
-	return run->counts[type].offer != SIS_OFFER_FULL ||
+	return !sis_offer_is_whole(run->counts[type].offer) ||
 		run->counts[type].unreadable > 0;
 }
 

@@ -265,6 +265,14 @@ sis_stage_flush(SisStage *stage)
 	sis_rejectlog_flush(stage->rejects);
 }
 
+void
+sis_stage_flush_visibly(SisStage *stage)
+{
+	sis_stage_flush(stage);
+	CommandCounterIncrement();
+	stage->cid = GetCurrentCommandId(true);
+}
+
 /* Writes a text datum at *p and advances it, keeping int alignment. */
 static Datum
 place_text(char **p, const char *data, int len)
@@ -359,8 +367,11 @@ sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
 										  strlen(record->source));
 	values[SIS_STAGE_LINE] = Int64GetDatum(record->line);
 	values[SIS_STAGE_STATUS] = place_text(&p, status, strlen(status));
-	values[SIS_STAGE_PART] = Int16GetDatum(record->part |
-										   (record->repeats ? SIS_PART_REPEATS : 0));
+	values[SIS_STAGE_PART] =
+		Int16GetDatum(record->part |
+					  (record->repeats ? SIS_PART_REPEATS : 0) |
+					  (record->deleted && record->part != SIS_PART_BASE ?
+					   SIS_PART_ENDED : 0));
 	values[SIS_STAGE_KEEP] = Int64GetDatum((int64) record->keep);
 	values[SIS_STAGE_FINGERPRINT] = Int64GetDatum(fingerprint);
 	if (record->last_modified.data == NULL)
@@ -649,7 +660,7 @@ put_record(SisSink *sink, SisRecord *record)
 	if (record->part != SIS_PART_BASE ||
 		sink->needs_parts[record->type] != SIS_PART_BASE)
 		status = "part";
-	if (record->deleted)
+	if (record->deleted && record->part == SIS_PART_BASE)
 		status = "deleted";
 	if (strcmp(status, "part") != 0)
 	{
@@ -710,9 +721,10 @@ recount(SisStage *stage, SisRecordType type)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, stage->run_id);
-	sis_exec_as_owner(psprintf("SELECT count(*) FILTER (WHERE status IN ('active', 'deleted')), count(*), "
+	sis_exec_as_owner(psprintf("SELECT count(*) FILTER (WHERE status IN ('active', 'deleted') AND line <> %d), count(*), "
 							   "count(*) FILTER (WHERE status = 'active') "
 							   "FROM %s WHERE run_id = $1",
+							   SIS_CARRIED_LINE,
 							   sis_stage_leaf(type, stage->slot)),
 					  &params, SPI_OK_SELECT);
 	counts->received = sis_value_int8(0, 1);
@@ -735,14 +747,11 @@ close_buffer(SisStage *stage, StageBuffer *buffer)
 void
 sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
 {
-	sis_stage_flush(stage);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
 
-		/* what has been written must be visible to the fold's own queries */
-		CommandCounterIncrement();
-		stage->cid = GetCurrentCommandId(true);
+		sis_stage_flush_visibly(stage);
 		if (stage->counts[type].staged_rows > ANALYZE_ROWS)
 			sis_exec_as_owner(psprintf("ANALYZE %s (run_id, status, source_id)",
 									   sis_stage_leaf(type, stage->slot)),

@@ -12,6 +12,12 @@
 /* provider rows of one ID may be folded; kept beside SIS_PART_* in "part" */
 #define SIS_PART_REPEATS	8
 
+/* a role (1.2) that a package of changes ends; there as well */
+#define SIS_PART_ENDED		16
+
+/* the line of a stored record that a package of changes does not name */
+#define SIS_CARRIED_LINE	0
+
 /* What came in, by record type. */
 typedef struct SisStaged
 {
@@ -46,7 +52,7 @@ extern const SisStaged *sis_stage_counts(const SisStage *stage,
 										 SisRecordType type);
 
 /* ----------
- * For fold.c
+ * For fold.c and carry.c
  * ----------
  */
 
@@ -60,6 +66,9 @@ extern void sis_stage_log_reject(SisStage *stage, SisRecordType type,
 								 const char *column, const char *reason,
 								 const char *row, bool loaded);
 extern void sis_stage_flush(SisStage *stage);
+
+/* The same, so that later statements see what has been written. */
+extern void sis_stage_flush_visibly(SisStage *stage);
 extern int	sis_stage_slot(const SisStage *stage);
 extern int64 sis_stage_run_id(const SisStage *stage);
 extern SisStaged *sis_stage_counts_for_update(SisStage *stage,

@@ -90,7 +90,7 @@ keep_what_must_stay(Judge *judge, SisRecordType type)
 							psprintf("SELECT d.* FROM gone_%s d WHERE false", name),
 							&judge->params);
 	}
-	else if (counts->offer != SIS_OFFER_FULL)
+	else if (!sis_offer_is_whole(counts->offer))
 		sis_delta_keep_gone(judge->delta, type,
 							psprintf("SELECT d.* FROM gone_%s d%s WHERE %s", name,
 									 end_joins(type),

@@ -95,6 +95,9 @@ typedef struct SisValue
 #define SIS_PART_BASE	1		/* the record itself */
 #define SIS_PART_ROLE	2		/* a role of the person (OneRoster 1.2 roles) */
 #define SIS_PART_EXTRA	4		/* more columns for it (demographics) */
+#define SIS_PART_MAYBE	5		/* a link, if its ends are what it takes them
+								 * for (changes of a user whose role is not
+								 * among them) */
 
 typedef struct SisRecord
 {

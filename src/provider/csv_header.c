@@ -317,7 +317,8 @@ set_offers(SisCsvTable *table)
 	for (int k = 0; k < file->ntypes; k++)
 	{
 		if (k < file->nprimary || table->plans[k].nnames > 0)
-			table->sink->offer[file->types[k]] = SIS_OFFER_FULL;
+			table->sink->offer[file->types[k]] = table->delta ?
+				SIS_OFFER_DELTA : SIS_OFFER_FULL;
 	}
 }
 

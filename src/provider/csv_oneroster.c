@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 
 #include "provider/csvset.h"
+#include "provider/oneroster.h"
 
 /*
  * At two megabytes, a filter errs for one user of 10 million when it knows
@@ -26,23 +27,13 @@
 #define FILTER_ELEMS	(1024 * 1024)
 #define FILTER_SEED		0
 
-typedef enum UserRole
-{
-	ROLE_STUDENT,
-	ROLE_STAFF,
-	ROLE_PARENT,
-	ROLE_GUARDIAN,
-	ROLE_RELATIVE,
-	ROLE_UNKNOWN
-} UserRole;
-
 /* What is kept through a set. */
 typedef struct OneRoster
 {
 	int			ndistricts;
 	char	   *district_id;	/* of the first */
 
-	bloom_filter *with_role[ROLE_UNKNOWN];	/* 1.2: users by role */
+	bloom_filter *with_role[SIS_ROLE_UNKNOWN];	/* 1.2: users by role */
 
 	/* columns that functions fill */
 	int			student_state_id;
@@ -53,6 +44,7 @@ typedef struct OneRoster
 	int			link_contact;
 	int			link_relationship;
 	StringInfoData link_id;
+	bool		role_known;		/* of the user whose row it is */
 } OneRoster;
 
 /* What all files begin with; the first column is the ID. */
@@ -196,10 +188,6 @@ static const SisCsvColumn enrollment_columns[] = {
  * ----------
  */
 
-#define PERSON_TYPES \
-	(SIS_TYPE_BIT(SIS_STUDENT) | SIS_TYPE_BIT(SIS_STAFF) | \
-	 SIS_TYPE_BIT(SIS_CONTACT))
-
 enum
 {
 	USER_SOURCED_ID,
@@ -252,87 +240,6 @@ static const SisCsvColumn user_columns_v1p2[] = {
 	USER_TAIL
 };
 
-static UserRole
-role_of(SisValue value)
-{
-	static const struct
-	{
-		const char *name;
-		UserRole	role;
-	}			roles[] = {
-		{"student", ROLE_STUDENT},
-		{"teacher", ROLE_STAFF},
-		{"parent", ROLE_PARENT},
-		{"guardian", ROLE_GUARDIAN},
-		{"relative", ROLE_RELATIVE},
-		{"administrator", ROLE_STAFF},
-		{"aide", ROLE_STAFF},
-		{"proctor", ROLE_STAFF},
-		/* these came with 1.2 */
-		{"counselor", ROLE_STAFF},
-		{"districtAdministrator", ROLE_STAFF},
-		{"principal", ROLE_STAFF},
-		{"siteAdministrator", ROLE_STAFF},
-		{"systemAdministrator", ROLE_STAFF}
-	};
-
-	for (int i = 0; value.data != NULL && i < (int) lengthof(roles); i++)
-	{
-		if (sis_csv_is(value, roles[i].name))
-			return roles[i].role;
-	}
-	return ROLE_UNKNOWN;
-}
-
-/* The types that a user of that role may be. */
-static int
-types_of_role(UserRole role)
-{
-	switch (role)
-	{
-		case ROLE_STUDENT:
-			return SIS_TYPE_BIT(SIS_STUDENT);
-		case ROLE_STAFF:
-			return SIS_TYPE_BIT(SIS_STAFF);
-		case ROLE_PARENT:
-		case ROLE_GUARDIAN:
-		case ROLE_RELATIVE:
-			return SIS_TYPE_BIT(SIS_CONTACT);
-		case ROLE_UNKNOWN:
-			break;
-	}
-	return PERSON_TYPES;
-}
-
-/*
- * The state's ID in a list such as "{Fed:88412},{State:0093321}"; a list of
- * bare IDs has none that could be told.
- */
-static SisValue
-find_state_id(SisValue list)
-{
-	const char *p = list.data;
-	const char *end = list.data + list.len;
-	SisValue	none = {NULL, 0};
-
-	while ((p = memchr(p, '{', end - p)) != NULL)
-	{
-		const char *close = memchr(p, '}', end - p);
-		const char *colon;
-
-		if (close == NULL)
-			break;
-		colon = memchr(p, ':', close - p);
-		for (const char *q = p + 1; colon != NULL && q + 5 <= colon; q++)
-		{
-			if (pg_strncasecmp(q, "state", 5) == 0)
-				return sis_trim(colon + 1, (int) (close - colon - 1));
-		}
-		p = close;
-	}
-	return none;
-}
-
 /* Begins the record of a user, with what the matrix leaves to code. */
 static SisRecord *
 begin_user(SisCsvTable *table, SisRecordType type)
@@ -345,7 +252,7 @@ begin_user(SisCsvTable *table, SisRecordType type)
 	record = sis_csv_begin(table, sis_csv_type_index(table->file, type));
 	if (ids.data != NULL && type != SIS_CONTACT)
 	{
-		id = find_state_id(ids);
+		id = sis_oneroster_state_id(ids);
 		sis_record_set(record, type == SIS_STUDENT ? state->student_state_id :
 					   state->staff_state_id, id.data, id.len);
 	}
@@ -376,6 +283,8 @@ put_link(SisCsvTable *table, SisValue student, SisValue contact,
 
 	/* a student names the contact, and the contact the student */
 	record->repeats = true;
+	if (!state->role_known)
+		record->part = SIS_PART_MAYBE;
 	sis_csv_put(table);
 }
 
@@ -420,23 +329,6 @@ put_links(SisCsvTable *table, SisRecordType type, const char *relationship)
 	}
 }
 
-/* What a contact is to a student, by the contact's role. */
-static const char *
-relationship_of(UserRole role)
-{
-	switch (role)
-	{
-		case ROLE_PARENT:
-			return "parent";
-		case ROLE_GUARDIAN:
-			return "guardian";
-		case ROLE_RELATIVE:
-			return "relative";
-		default:
-			return NULL;
-	}
-}
-
 /* demographics.csv brings these where it is read: users.csv has no word. */
 static void
 keep_demographics(SisCsvTable *table)
@@ -460,24 +352,26 @@ user_types_v1p1(SisCsvTable *table)
 	SisValue	role;
 
 	if (!sis_csv_readable(table, USER_ROLE, &role))
-		return PERSON_TYPES;
-	return types_of_role(role_of(role));
+		return SIS_PERSON_TYPES;
+	return sis_oneroster_types(sis_oneroster_role(role));
 }
 
 static void
 user_row_v1p1(SisCsvTable *table)
 {
+	OneRoster  *state = table->state;
 	SisValue	value = sis_csv_value(table, USER_ROLE);
-	UserRole	role = role_of(value);
+	SisUserRole	role = sis_oneroster_role(value);
 
 	/* a deleted row needs no more than its ID: it is deleted as any of them */
-	if (role == ROLE_UNKNOWN && (value.data != NULL || !table->deleted))
+	if (role == SIS_ROLE_UNKNOWN && (value.data != NULL || !table->deleted))
 	{
-		sis_csv_reject(table, PERSON_TYPES, USER_ROLE,
+		sis_csv_reject(table, SIS_PERSON_TYPES, USER_ROLE,
 					   value.data != NULL ? "unknown role" :
 					   "role is missing");
 		return;
 	}
+	state->role_known = true;
 	for (int k = 0; k < table->file->nprimary; k++)
 	{
 		SisRecordType type = table->file->types[k];
@@ -487,7 +381,7 @@ user_row_v1p1(SisCsvTable *table)
 		begin_user(table, type);
 		sis_csv_put(table);
 		if (type != SIS_STAFF)
-			put_links(table, type, relationship_of(role));
+			put_links(table, type, sis_oneroster_relationship(role));
 	}
 }
 
@@ -524,8 +418,8 @@ role_types(SisCsvTable *table)
 	SisValue	role;
 
 	if (!sis_csv_readable(table, ROLE_ROLE, &role))
-		return PERSON_TYPES;
-	return types_of_role(role_of(role));
+		return SIS_PERSON_TYPES;
+	return sis_oneroster_types(sis_oneroster_role(role));
 }
 
 static void
@@ -535,14 +429,14 @@ role_row(SisCsvTable *table)
 	SisValue	value = sis_csv_value(table, ROLE_ROLE);
 	SisValue	user = sis_csv_value(table, ROLE_USER);
 	SisValue	org = sis_csv_value(table, ROLE_ORG);
-	UserRole	role = role_of(value);
+	SisUserRole	role = sis_oneroster_role(value);
 	SisRecord  *record;
 
-	if (table->deleted)
+	if (table->deleted && !table->delta)
 		return;					/* the role has gone, not the user */
-	if (role == ROLE_UNKNOWN)
+	if (role == SIS_ROLE_UNKNOWN)
 	{
-		sis_csv_reject(table, PERSON_TYPES, ROLE_ROLE,
+		sis_csv_reject(table, SIS_PERSON_TYPES, ROLE_ROLE,
 					   value.data != NULL ? "unknown role" :
 					   "role is missing");
 		return;
@@ -566,7 +460,7 @@ role_row(SisCsvTable *table)
 		}
 		sis_csv_put(table);
 	}
-	if (user.data != NULL)
+	if (user.data != NULL && !table->deleted)
 		bloom_add_element(state->with_role[role],
 						  (unsigned char *) user.data, user.len);
 }
@@ -604,11 +498,24 @@ begin_users_v1p2(SisCsvTable *table)
 }
 
 static bool
-may_have_role(const OneRoster *state, SisValue user, UserRole role)
+may_have_role(const OneRoster *state, SisValue user, SisUserRole role)
 {
 	return user.data != NULL &&
 		!bloom_lacks_element(state->with_role[role],
 							 (unsigned char *) user.data, user.len);
+}
+
+/* Does a role that was read make the user one of that type? */
+static bool
+has_role_of(const OneRoster *state, SisValue user, SisRecordType type)
+{
+	for (int role = 0; role < SIS_ROLE_UNKNOWN; role++)
+	{
+		if (sis_oneroster_types((SisUserRole) role) == SIS_TYPE_BIT(type) &&
+			may_have_role(state, user, (SisUserRole) role))
+			return true;
+	}
+	return false;
 }
 
 static int
@@ -618,13 +525,15 @@ user_types_v1p2(SisCsvTable *table)
 	SisValue	user;
 	int			types = 0;
 
-	/* a blank ID is a defect that is judged elsewhere */
-	if (!sis_csv_readable(table, USER_SOURCED_ID, &user) || user.data == NULL)
-		return PERSON_TYPES;
-	for (int role = 0; role < ROLE_UNKNOWN; role++)
+	/* a blank ID is a defect that is judged elsewhere; of a changed user, the
+	 * roles that have not changed are not here */
+	if (!sis_csv_readable(table, USER_SOURCED_ID, &user) ||
+		user.data == NULL || table->delta)
+		return SIS_PERSON_TYPES;
+	for (int k = 0; k < table->file->nprimary; k++)
 	{
-		if (may_have_role(state, user, (UserRole) role))
-			types |= types_of_role((UserRole) role);
+		if (has_role_of(state, user, table->file->types[k]))
+			types |= SIS_TYPE_BIT(table->file->types[k]);
 	}
 	return types;
 }
@@ -635,13 +544,13 @@ contact_relationship(const OneRoster *state, SisValue user)
 {
 	const char *result = NULL;
 
-	for (int role = ROLE_PARENT; role <= ROLE_RELATIVE; role++)
+	for (int role = SIS_ROLE_PARENT; role <= SIS_ROLE_RELATIVE; role++)
 	{
-		if (!may_have_role(state, user, (UserRole) role))
+		if (!may_have_role(state, user, (SisUserRole) role))
 			continue;
 		if (result != NULL)
 			return NULL;
-		result = relationship_of((UserRole) role);
+		result = sis_oneroster_relationship((SisUserRole) role);
 	}
 	return result;
 }
@@ -654,7 +563,7 @@ user_row_v1p2(SisCsvTable *table)
 
 	if (user.data == NULL)
 	{
-		sis_csv_reject(table, PERSON_TYPES, USER_SOURCED_ID,
+		sis_csv_reject(table, SIS_PERSON_TYPES, USER_SOURCED_ID,
 					   "the ID is missing");
 		return;
 	}
@@ -662,6 +571,8 @@ user_row_v1p2(SisCsvTable *table)
 	{
 		SisRecordType type = table->file->types[k];
 		SisRecord  *record;
+
+		state->role_known = has_role_of(state, user, type);
 
 		if ((table->types & SIS_TYPE_BIT(type)) == 0)
 			continue;
@@ -771,7 +682,7 @@ start_v1p2(SisSink *sink)
 {
 	OneRoster  *state = start(sink);
 
-	for (int role = 0; role < ROLE_UNKNOWN; role++)
+	for (int role = 0; role < SIS_ROLE_UNKNOWN; role++)
 		state->with_role[role] = bloom_create(FILTER_ELEMS, FILTER_KB,
 											  FILTER_SEED);
 	sink->needs_parts[SIS_STUDENT] = SIS_PART_BASE | SIS_PART_ROLE;

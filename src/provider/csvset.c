@@ -10,7 +10,8 @@
  *
  * The manifest has the last word: a file that it calls absent is not read even
  * when it is there, and its types are left alone.  Where it has no word, a
- * file that is there is a whole list, and one that is not says nothing.
+ * file that is there is a whole list, and one that is not says nothing; or, in
+ * a package with a file of changes (delta), that nothing has changed.
  */
 #include "postgres.h"
 
@@ -45,6 +46,7 @@ typedef struct CsvSet
 	int			encoding;
 	const SisFileSet *files;
 	bool		is_v1p2;		/* by the manifest */
+	bool		is_delta;		/* the manifest has a file of changes */
 	List	   *manifest;		/* of ManifestEntry */
 	const SisCsvLayout *layout;
 	void	   *state;			/* the layout's */
@@ -191,7 +193,10 @@ take_manifest_mode(CsvSet *set, const char *source, int64 line,
 	else if (sis_csv_is(value, "bulk"))
 		entry->mode = MODE_BULK;
 	else if (sis_csv_is(value, "delta"))
+	{
 		entry->mode = MODE_DELTA;
+		set->is_delta = true;
+	}
 	else
 		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
 						"The modes of a file are bulk, delta and absent.",
@@ -321,8 +326,10 @@ set_layout(CsvSet *set, const char *named)
 	}
 	else
 	{
+		/* a package of changes may have neither */
 		oneroster = find_file(set, "orgs.csv") != NULL ||
-			find_file(set, "users.csv") != NULL;
+			find_file(set, "users.csv") != NULL ||
+			find_file(set, MANIFEST) != NULL;
 		clever = find_file(set, "schools.csv") != NULL &&
 			find_file(set, "students.csv") != NULL;
 	}
@@ -394,6 +401,9 @@ check_required_files(const CsvSet *set)
 {
 	StringInfoData missing;
 
+	/* changes are no whole roster, and need not look like one */
+	if (set->is_delta)
+		return true;
 	initStringInfo(&missing);
 	for (int i = 0; i < set->layout->nfiles; i++)
 	{
@@ -418,22 +428,22 @@ check_required_files(const CsvSet *set)
 					set->files->place, set->layout->name, missing.data);
 }
 
+/*
+ * Users and their roles (1.2) make one record together: changes of the one
+ * cannot be told from a whole list of the other.
+ */
 static bool
 check_modes(const CsvSet *set)
 {
-	for (int i = 0; i < set->layout->nfiles; i++)
-	{
-		const SisCsvFile *file = &set->layout->files[i];
+	FileMode	users = manifest_mode(set, "users.csv");
+	FileMode	roles = manifest_mode(set, "roles.csv");
 
-		if (is_wanted(set, file) &&
-			manifest_mode(set, file->name) == MODE_DELTA)
-			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
-							psprintf("The manifest says that \"%s\" holds changes only.",
-									 file->name),
-							"Have the source export whole files (bulk).",
-							"delta packages are not supported by this version");
-	}
-	return true;
+	if (!set->is_v1p2 || !set->is_delta || users == roles ||
+		users == MODE_ABSENT || roles == MODE_ABSENT)
+		return true;
+	return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
+					"Have the source export both as bulk or both as delta.",
+					"the manifest gives \"users.csv\" and \"roles.csv\" different modes");
 }
 
 /* ----------
@@ -451,6 +461,17 @@ set_absent(CsvSet *set, const SisCsvFile *file)
 
 		if (file->part == SIS_PART_BASE && *offer == SIS_OFFER_MISSING)
 			*offer = SIS_OFFER_ABSENT;
+	}
+}
+
+/* In a package of changes, what has no file has not changed. */
+static void
+set_unchanged(CsvSet *set)
+{
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+	{
+		if (set->sink->offer[type] != SIS_OFFER_FULL)
+			set->sink->offer[type] = SIS_OFFER_DELTA;
 	}
 }
 
@@ -476,6 +497,7 @@ read_file(CsvSet *set, const SisCsvFile *file,
 	table->record = set->record;
 	table->encoding = set->encoding;
 	table->loose_headers = set->layout->loose_headers;
+	table->delta = manifest_mode(set, file->name) == MODE_DELTA;
 	table->csv = open_csv(set, set_file);
 	success = table->csv != NULL && sis_csv_table_read(table);
 
@@ -551,6 +573,8 @@ sis_csvset_read(void *arg, SisSink *sink)
 	sink->district_id = NULL;
 	if (!read_files(&set))
 		return false;
+	if (set.is_delta)
+		set_unchanged(&set);
 	sink->as_of = time_t_to_timestamptz(set.newest);
 	return true;
 }

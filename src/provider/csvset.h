@@ -141,6 +141,7 @@ struct SisCsvTable
 	void	   *state;			/* the layout's */
 	int			encoding;
 	bool		loose_headers;
+	bool		delta;			/* holds changes only */
 
 	/* The header. */
 	int			nheader;
@@ -170,7 +171,7 @@ struct SisCsvTable
 
 /*
  * Reads a whole file into the sink.  The caller has set file, source, sink,
- * csv, state, record, encoding and loose_headers; the rest is zero.  False
+ * csv, state, record, encoding, loose_headers and delta; the rest is zero.  False
  * when it failed, with the cause in sink->failure.
  */
 extern bool sis_csv_table_read(SisCsvTable *table);

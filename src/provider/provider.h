@@ -45,8 +45,16 @@ typedef enum SisOffer
 	SIS_OFFER_MISSING,			/* nothing said, and not there: incomplete
 								 * when records of it are in the roster */
 	SIS_OFFER_ABSENT,			/* said to be absent: left alone */
-	SIS_OFFER_FULL				/* what is not in it is gone */
+	SIS_OFFER_FULL,				/* what is not in it is gone */
+	SIS_OFFER_DELTA				/* what is not in it has not changed */
 } SisOffer;
+
+/* Is all there is of the type in the staging tables?  (carry.c sees to it) */
+static inline bool
+sis_offer_is_whole(SisOffer offer)
+{
+	return offer == SIS_OFFER_FULL || offer == SIS_OFFER_DELTA;
+}
 
 struct SisSink
 {

@@ -1,0 +1,100 @@
+/*
+ * oneroster_words.c
+ *		What OneRoster's words mean, in CSV files and over REST alike.
+ */
+#include "postgres.h"
+
+#include "provider/oneroster.h"
+
+SisUserRole
+sis_oneroster_role(SisValue name)
+{
+	static const struct
+	{
+		const char *name;
+		SisUserRole role;
+	}			roles[] = {
+		{"student", SIS_ROLE_STUDENT},
+		{"teacher", SIS_ROLE_STAFF},
+		{"parent", SIS_ROLE_PARENT},
+		{"guardian", SIS_ROLE_GUARDIAN},
+		{"relative", SIS_ROLE_RELATIVE},
+		{"administrator", SIS_ROLE_STAFF},
+		{"aide", SIS_ROLE_STAFF},
+		{"proctor", SIS_ROLE_STAFF},
+		/* these came with 1.2 */
+		{"counselor", SIS_ROLE_STAFF},
+		{"districtAdministrator", SIS_ROLE_STAFF},
+		{"principal", SIS_ROLE_STAFF},
+		{"siteAdministrator", SIS_ROLE_STAFF},
+		{"systemAdministrator", SIS_ROLE_STAFF}
+	};
+
+	for (int i = 0; name.data != NULL && i < (int) lengthof(roles); i++)
+	{
+		if (name.len == (int) strlen(roles[i].name) &&
+			pg_strncasecmp(name.data, roles[i].name, name.len) == 0)
+			return roles[i].role;
+	}
+	return SIS_ROLE_UNKNOWN;
+}
+
+int
+sis_oneroster_types(SisUserRole role)
+{
+	switch (role)
+	{
+		case SIS_ROLE_STUDENT:
+			return SIS_TYPE_BIT(SIS_STUDENT);
+		case SIS_ROLE_STAFF:
+			return SIS_TYPE_BIT(SIS_STAFF);
+		case SIS_ROLE_PARENT:
+		case SIS_ROLE_GUARDIAN:
+		case SIS_ROLE_RELATIVE:
+			return SIS_TYPE_BIT(SIS_CONTACT);
+		case SIS_ROLE_UNKNOWN:
+			break;
+	}
+	return SIS_PERSON_TYPES;
+}
+
+const char *
+sis_oneroster_relationship(SisUserRole role)
+{
+	switch (role)
+	{
+		case SIS_ROLE_PARENT:
+			return "parent";
+		case SIS_ROLE_GUARDIAN:
+			return "guardian";
+		case SIS_ROLE_RELATIVE:
+			return "relative";
+		default:
+			return NULL;
+	}
+}
+
+SisValue
+sis_oneroster_state_id(SisValue list)
+{
+	const char *p = list.data;
+	const char *end = list.data + list.len;
+	SisValue	none = {NULL, 0};
+
+	while ((p = memchr(p, '{', end - p)) != NULL)
+	{
+		const char *close = memchr(p, '}', end - p);
+		const char *colon;
+
+		if (close == NULL)
+			break;
+		colon = memchr(p, ':', close - p);
+		for (const char *q = p + 1; colon != NULL && q + 5 <= colon; q++)
+		{
+			if (pg_strncasecmp(q, "state", 5) == 0)
+				return sis_trim(colon + 1, (int) (close - colon - 1));
+		}
+		p = close;
+	}
+	return none;
+}
