@@ -33,8 +33,15 @@ OBJS = \
 	src/provider/oneroster_words.o \
 	src/provider/csv_clever.o \
 	src/format/csv.o \
+	src/format/encoding.o \
 	src/transport/directory.o \
 	src/transport/oauth.o \
+	src/transport/sftp.o \
+	src/transport/ssh.o \
+	src/transport/http.o \
+	src/transport/transfer.o \
+	src/transport/wait.o \
+	src/transport/spool.o \
 	src/base/record.o \
 	src/base/fingerprint.o \
 	src/base/seen.o \
@@ -51,7 +58,7 @@ REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src -DSIS_SYNC_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-clobbered
-SHLIB_LINK = -lcsv
+SHLIB_LINK = -lcsv -lcurl -lcrypto
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

@@ -74,7 +74,7 @@ SELECT probe.failure_of('tiny', 'tiny-oneroster/users.csv');
 
 SELECT f AS folder, probe.failure_of('tiny', f)
 FROM unnest(ARRAY['bad-header', 'double-header', 'semicolons', 'web-page', 'utf16', 'lost-quote',
-                  'both-layouts', 'unknown-mode', 'delta']) WITH ORDINALITY AS u (f, n)
+                  'both-layouts', 'unknown-mode']) WITH ORDINALITY AS u (f, n)
 ORDER BY n;
 -- the layout that is named decides
 ALTER SERVER tiny OPTIONS (ADD layout 'clever');

@@ -8,11 +8,19 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
 #include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #if PG_VERSION_NUM < 140000
 #error "sis_sync needs PostgreSQL 14 or newer"
+#endif
+
+/* known to files that include libcurl's header, which they do first */
+#if defined(LIBCURL_VERSION_NUM) && LIBCURL_VERSION_NUM < 0x075700
+#error "sis_sync needs libcurl 7.87 or newer"
 #endif
 
 #if PG_VERSION_NUM >= 160000
@@ -54,6 +62,28 @@ sis_check_as_user(Query *query, Oid namespace, Oid role)
 			get_rel_namespace(rte->relid) == namespace)
 			rte->checkAsUser = role;
 	}
+#endif
+}
+
+/* A set of at most n events that belongs to no resource owner. */
+static inline WaitEventSet *
+sis_wait_event_set_create(int n)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, n);
+#else
+	return CreateWaitEventSet(TopMemoryContext, n);
+#endif
+}
+
+/* What pg_stat_activity shows while we wait: that name, where it can. */
+static inline uint32
+sis_wait_event_new(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
 #endif
 }
 

@@ -133,12 +133,12 @@ sis_source_load(const char *server)
 	return source;
 }
 
-const char *
-sis_source_option(const SisSource *source, const char *name)
+static const char *
+find_option(List *options, const char *name)
 {
 	ListCell   *lc;
 
-	foreach(lc, source->options)
+	foreach(lc, options)
 	{
 		DefElem    *def = lfirst_node(DefElem, lc);
 
@@ -146,4 +146,16 @@ sis_source_option(const SisSource *source, const char *name)
 			return defGetString(def);
 	}
 	return NULL;
+}
+
+const char *
+sis_source_option(const SisSource *source, const char *name)
+{
+	return find_option(source->options, name);
+}
+
+const char *
+sis_source_secret(const SisSource *source, const char *name)
+{
+	return find_option(source->secrets, name);
 }

@@ -33,4 +33,8 @@ extern void sis_source_check_usage(const char *server);
 extern const char *sis_source_option(const SisSource *source,
 									 const char *name);
 
+/* The same for an option of the user mapping. */
+extern const char *sis_source_secret(const SisSource *source,
+									 const char *name);
+
 #endif

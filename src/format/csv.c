@@ -31,6 +31,7 @@
 
 #include "base/record.h"
 #include "format/csv.h"
+#include "format/encoding.h"
 
 #define BLOCK_SIZE		(64 * 1024)
 #define HEAD_SIZE		512		/* enough to know UTF-16 and web pages by */
@@ -391,7 +392,13 @@ static void
 verify_line(SisCsv *csv, PhysicalLine *line)
 {
 	if (csv->encoding == PG_WIN1252 && !is_ascii(line->data, line->len))
-		convert_line(csv, line);
+	{
+		/* not converted, so that what can be read of it is read rightly */
+		if (!sis_has_utf8(line->data, line->len))
+			convert_line(csv, line);
+		else if (csv->problem == SIS_CSV_OK)
+			csv->problem = SIS_CSV_BAD_BYTES;
+	}
 
 	if (pg_encoding_verifymbstr(PG_UTF8, line->data, line->len) == line->len ||
 		csv->problem != SIS_CSV_OK)

@@ -31,7 +31,8 @@ typedef enum SisCsvProblem
 {
 	SIS_CSV_OK,
 	/* of a row */
-	SIS_CSV_BAD_BYTES,			/* not UTF-8 (or not in the named encoding) */
+	SIS_CSV_BAD_BYTES,			/* not UTF-8 (or not in the named encoding,
+								 * or UTF-8 in a WIN1252 text) */
 	SIS_CSV_NUL,				/* a zero byte */
 	SIS_CSV_BAD_QUOTE,			/* text beside a quoted field, on one line */
 	/* of the file */

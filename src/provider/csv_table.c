@@ -303,8 +303,9 @@ defect(SisCsvTable *table, int nfields)
 	switch (sis_csv_problem(table->csv))
 	{
 		case SIS_CSV_BAD_BYTES:
+			table->bad_bytes++;
 			return table->encoding == PG_UTF8 ? "not valid UTF-8" :
-				"not valid in the encoding of the server's options";
+				"not Windows-1252";
 		case SIS_CSV_NUL:
 			return "contains a zero byte";
 		case SIS_CSV_BAD_QUOTE:

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "base/value.h"
+#include "format/encoding.h"
 #include "provider/csvset.h"
 #include "provider/fileset.h"
 
@@ -111,12 +112,89 @@ list_files(const CsvSet *set)
 	return buf.data;
 }
 
+/* Says something of a file in run.note. */
+static void
+note_file(CsvSet *set, const SisSetFile *file, const char *what)
+{
+	StringInfo	note = &set->sink->note;
+
+	appendStringInfo(note, "%sFile \"%s\" %s.", note->len > 0 ? " " : "",
+					 file->name, what);
+}
+
+/* Counts the characters of a file; false on failure. */
+static bool
+look_at_encoding(CsvSet *set, const SisSetFile *file, SisEncodingLook *look)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "sis_sync CSV encoding",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SisSetReader reader;
+	bool		success;
+
+	success = sis_fileset_open(set->files, file, &reader,
+							   set->sink->failure) &&
+		sis_encoding_look(reader.read, reader.arg, look);
+	MemoryContextSwitchTo(old);
+	if (success)
+		MemoryContextDelete(context);
+	return success;
+}
+
+/*
+ * The encoding of a file.  Where the server's options say WIN1252, the whole
+ * of it has a say: any bytes at all can be read so, and a file that has become
+ * UTF-8 since would become broken text.  Where they do not, bytes that are not
+ * UTF-8 are rejects, and nothing is guessed.  Negative on failure.
+ */
+static int
+choose_encoding(CsvSet *set, const SisSetFile *file)
+{
+	SisEncodingLook look;
+
+	if (set->encoding != PG_WIN1252)
+		return set->encoding;
+	if (!look_at_encoding(set, file, &look))
+		return -1;
+	if (look.characters > look.strays)
+	{
+		note_file(set, file,
+				  psprintf("was read as UTF-8, though the server's option \"encoding\" is WIN1252: %lld of its characters are UTF-8 and %lld bytes are not",
+						   (long long) look.characters,
+						   (long long) look.strays));
+		return PG_UTF8;
+	}
+	if (look.strays > 0)
+		note_file(set, file, "was read as Windows-1252");
+	return PG_WIN1252;
+}
+
+/* Says of a file with rows that are not UTF-8 what it may be instead. */
+static bool
+note_bad_bytes(CsvSet *set, const SisSetFile *file, int64 rows)
+{
+	SisEncodingLook look;
+
+	if (!look_at_encoding(set, file, &look))
+		return false;
+	if (look.characters == 0)
+		note_file(set, file,
+				  psprintf("has %lld rows that are not UTF-8, and seems to be Windows-1252: if so, set the server's option \"encoding\" to WIN1252",
+						   (long long) rows));
+	else
+		note_file(set, file,
+				  psprintf("has %lld rows that are not UTF-8, the others are",
+						   (long long) rows));
+	return true;
+}
+
 /*
  * Opens one file as CSV text.  What is allocated, the descriptor included,
  * goes with the current memory context.
  */
 static SisCsv *
-open_csv(CsvSet *set, const SisSetFile *file)
+open_csv(CsvSet *set, const SisSetFile *file, int encoding)
 {
 	SisFailure *failure = set->sink->failure;
 	SisSetReader reader;
@@ -131,7 +209,7 @@ open_csv(CsvSet *set, const SisSetFile *file)
 	if (!sis_fileset_open(set->files, file, &reader, failure))
 		return NULL;
 	set->newest = Max(set->newest, file->mtime);
-	return sis_csv_open(reader.read, reader.arg, set->encoding);
+	return sis_csv_open(reader.read, reader.arg, encoding);
 }
 
 /* ----------
@@ -265,7 +343,7 @@ read_manifest(CsvSet *set)
 										 "sis_sync CSV manifest",
 										 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(file_context);
-	csv = open_csv(set, file);
+	csv = open_csv(set, file, PG_UTF8);
 	MemoryContextSwitchTo(old);
 	if (csv == NULL)
 		return false;
@@ -495,11 +573,14 @@ read_file(CsvSet *set, const SisCsvFile *file,
 	table->sink = set->sink;
 	table->state = set->state;
 	table->record = set->record;
-	table->encoding = set->encoding;
+	table->encoding = choose_encoding(set, set_file);
 	table->loose_headers = set->layout->loose_headers;
 	table->delta = manifest_mode(set, file->name) == MODE_DELTA;
-	table->csv = open_csv(set, set_file);
-	success = table->csv != NULL && sis_csv_table_read(table);
+	table->csv = table->encoding < 0 ? NULL :
+		open_csv(set, set_file, table->encoding);
+	success = table->csv != NULL && sis_csv_table_read(table) &&
+		(table->bad_bytes == 0 || table->encoding != PG_UTF8 ||
+		 note_bad_bytes(set, set_file, table->bad_bytes));
 
 	MemoryContextSwitchTo(old);
 	if (success)

@@ -140,6 +140,7 @@ struct SisCsvTable
 	SisCsv	   *csv;
 	void	   *state;			/* the layout's */
 	int			encoding;
+	int64		bad_bytes;		/* rows that are not in it; counted */
 	bool		loose_headers;
 	bool		delta;			/* holds changes only */
 
