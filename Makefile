@@ -32,7 +32,11 @@ OBJS = \
 	src/provider/csv_oneroster.o \
 	src/provider/oneroster_words.o \
 	src/provider/csv_clever.o \
+	src/provider/recordspool.o \
+	src/provider/rest.o \
+	src/provider/jsonmap.o \
 	src/format/csv.o \
+	src/format/json.o \
 	src/format/encoding.o \
 	src/transport/directory.o \
 	src/transport/oauth.o \
@@ -46,6 +50,7 @@ OBJS = \
 	src/base/fingerprint.o \
 	src/base/seen.o \
 	src/base/value.o \
+	src/base/url.o \
 	src/base/textlist.o \
 	src/base/error.o \
 	src/base/option.o \
@@ -58,7 +63,7 @@ REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src -DSIS_SYNC_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-clobbered
-SHLIB_LINK = -lcsv -lcurl -lcrypto
+SHLIB_LINK = -lcsv -lcurl -lcrypto -ljson-c
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

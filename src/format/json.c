@@ -786,13 +786,12 @@ sis_json_problem_text(SisJsonProblem problem)
 }
 
 SisValue
-sis_json_id(const SisJson *json, const char *key)
+sis_json_id(const SisJson *json, const SisJsonNode *node)
 {
-	const SisJsonNode *node = sis_json_member(sis_json_record(json), key);
 	SisValue	value = sis_json_value(node);
 	SisValue	none = {NULL, 0};
 
-	/* two IDs are none */
+	/* it may be one of two */
 	if (value.data == NULL || json->problem == SIS_JSON_DOUBLE_KEY)
 		return none;
 	if (json->problem != SIS_JSON_OK &&

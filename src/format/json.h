@@ -96,10 +96,10 @@ extern SisJsonProblem sis_json_problem(const SisJson *json);
 extern const char *sis_json_problem_text(SisJsonProblem problem);
 
 /*
- * The record's ID under that key, also where the record has a problem; data
- * NULL when there is none that can be trusted.
+ * A value of the current record as an ID, also where the record has a problem;
+ * data NULL when it is none, or cannot be trusted.
  */
-extern SisValue sis_json_id(const SisJson *json, const char *key);
+extern SisValue sis_json_id(const SisJson *json, const SisJsonNode *node);
 
 /* Records so far in this page, the current one included. */
 extern int64 sis_json_count(const SisJson *json);

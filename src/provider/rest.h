@@ -47,8 +47,8 @@ typedef struct SisRestService
 	bool		(*authorize) (SisRestCall *call, List **headers);
 
 	/*
-	 * A status of 400 to 499 but 408 and 429, or one that is neither 200 nor
-	 * an error.  The body stands in call->json where it was a JSON object.
+	 * A status of 400 to 499, but 408 and 429.  Where the body was a JSON
+	 * object, its members are beside in call->json.
 	 */
 	SisRestVerdict (*refused) (SisRestCall *call);
 } SisRestService;
@@ -56,14 +56,15 @@ typedef struct SisRestService
 /* One page (or other response) to get. */
 struct SisRestCall
 {
-	/* By the provider, before sis_rest_add(); strings live as long as it. */
+	MemoryContext cxt;			/* goes with the call: for its strings */
+
+	/* By the provider, before sis_rest_add(). */
 	const char *collection;		/* "users": in messages, and where its records
 								 * come from (SisRecord.source) */
 	const char *url;			/* whole, with its query */
 	const char *post;			/* body of a POST, or NULL: GET */
 	const char *content_type;	/* of the body */
 	const char *array;			/* member with the records; NULL: none */
-	const char *id_key;			/* "id": of a record, for rejects */
 	int64		first;			/* ordinal of its first record, from 1 */
 	bool		in_order;		/* end() waits for that of each call of the same
 								 * collection that was added before */
@@ -73,11 +74,11 @@ struct SisRestCall
 	void		(*record) (SisRestCall *call, const SisJsonNode *record);
 
 	/*
-	 * Rejects a record that cannot be trusted: problem says why, id is its ID
-	 * or has data NULL.
+	 * Rejects a record that cannot be trusted, for a reason fit for SisReject.
+	 * Of its values only sis_json_id() may be taken.
 	 */
-	void		(*reject) (SisRestCall *call, SisValue id,
-						   const char *problem);
+	void		(*reject) (SisRestCall *call, const SisJsonNode *record,
+						   const char *reason);
 
 	/*
 	 * The page has come whole (status 200): the members beside its array and
@@ -138,26 +139,6 @@ extern char *sis_rest_header(const SisRestCall *call, const char *name);
 
 /* How many calls may be under way at once. */
 extern int	sis_rest_max_connections(const SisRest *rest);
-
-/* ----------
- * Helpers
- * ----------
- */
-
-/* "api.clever.com", or "127.0.0.1:8443": all of a URL that is ever printed. */
-extern char *sis_url_host(const char *url);
-
-/* Do two URLs name the same scheme, host and port? */
-extern bool sis_url_same_origin(const char *a, const char *b);
-
-/* Appends text to a URL's query or a form's body, all but A-Za-z0-9-._~ as %XX. */
-extern void sis_url_encode(StringInfo buf, const char *text);
-
-/*
- * The decoded value of a parameter of a URL's query; NULL when it is not
- * there, or holds a zero byte.
- */
-extern char *sis_url_parameter(const char *url, const char *name);
 
 /* A server option as a number; fallback when it is not set. */
 extern int	sis_rest_number(const SisSource *source, const char *option,
