@@ -31,6 +31,11 @@ OBJS = \
 	src/provider/csv_table.o \
 	src/provider/csv_oneroster.o \
 	src/provider/oneroster_words.o \
+	src/provider/oneroster_rest.o \
+	src/provider/oneroster_pages.o \
+	src/provider/oneroster_auth.o \
+	src/provider/oneroster_refusal.o \
+	src/provider/oneroster_map.o \
 	src/provider/csv_clever.o \
 	src/provider/recordspool.o \
 	src/provider/rest.o \

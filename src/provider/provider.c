@@ -9,7 +9,9 @@
 #include "provider/provider.h"
 
 static const SisProvider providers[] = {
-	{"sis_directory", sis_csvset_fetch, sis_csvset_read}
+	{"sis_directory", sis_csvset_fetch, sis_csvset_read},
+	{"sis_oneroster", sis_oneroster_fetch, sis_oneroster_read},
+	{"sis_classlink", sis_oneroster_fetch, sis_oneroster_read}
 };
 
 const SisProvider *

@@ -10,6 +10,7 @@
 
 #include <time.h>
 
+#include "base/url.h"
 #include "common/base64.h"
 #include "common/hmac.h"
 #include "common/sha1.h"
@@ -34,46 +35,9 @@ static const char *const hash_names[] = {
 };
 
 /* ----------
- * Percent-encoding
+ * The base string
  * ----------
  */
-
-static bool
-is_unreserved(unsigned char c)
-{
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-		(c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
-}
-
-static void
-append_encoded(StringInfo buf, const char *text, size_t len)
-{
-	static const char hex[] = "0123456789ABCDEF";
-
-	for (size_t i = 0; i < len; i++)
-	{
-		unsigned char c = (unsigned char) text[i];
-
-		if (is_unreserved(c))
-			appendStringInfoChar(buf, (char) c);
-		else
-		{
-			appendStringInfoChar(buf, '%');
-			appendStringInfoChar(buf, hex[c >> 4]);
-			appendStringInfoChar(buf, hex[c & 15]);
-		}
-	}
-}
-
-char *
-sis_percent_encode(const char *text)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	append_encoded(&buf, text, strlen(text));
-	return buf.data;
-}
 
 static int
 hex_value(char c)
@@ -92,7 +56,6 @@ static char *
 recode(const char *text, size_t len)
 {
 	StringInfoData plain;
-	StringInfoData buf;
 
 	initStringInfo(&plain);
 	for (size_t i = 0; i < len; i++)
@@ -110,16 +73,8 @@ recode(const char *text, size_t len)
 		else
 			appendStringInfoChar(&plain, text[i]);
 	}
-	initStringInfo(&buf);
-	append_encoded(&buf, plain.data, plain.len);
-	pfree(plain.data);
-	return buf.data;
+	return sis_url_encode(plain.data);
 }
-
-/* ----------
- * The base string
- * ----------
- */
 
 static int
 compare_pairs(const void *a, const void *b)
@@ -203,11 +158,10 @@ base_string(const char *method, const char *url, const SisOAuthParam *params,
 	const char *query = strchr(url, '?');
 	char	   *address = base_address(url);
 	StringInfoData list;
-	StringInfoData buf;
 
 	for (int i = 0; i < nparams; i++)
-		add_pair(pairs, &npairs, sis_percent_encode(params[i].name),
-				 sis_percent_encode(params[i].value));
+		add_pair(pairs, &npairs, sis_url_encode(params[i].name),
+				 sis_url_encode(params[i].value));
 	if (query != NULL)
 		add_query(pairs, &npairs, query + 1);
 	qsort(pairs, npairs, sizeof(Pair), compare_pairs);
@@ -216,12 +170,8 @@ base_string(const char *method, const char *url, const SisOAuthParam *params,
 	for (int i = 0; i < npairs; i++)
 		appendStringInfo(&list, "%s%s=%s", i > 0 ? "&" : "", pairs[i].name,
 						 pairs[i].value);
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s&", method);
-	append_encoded(&buf, address, strlen(address));
-	appendStringInfoChar(&buf, '&');
-	append_encoded(&buf, list.data, list.len);
-	return buf.data;
+	return psprintf("%s&%s&%s", method, sis_url_encode(address),
+					sis_url_encode(list.data));
 }
 
 /* ----------
@@ -290,7 +240,7 @@ sis_oauth_header(SisOAuthHash hash, const char *key, const char *secret,
 		{"oauth_timestamp", psprintf(INT64_FORMAT, (int64) time(NULL))},
 		{"oauth_version", "1.0"}
 	};
-	char	   *signing_key = psprintf("%s&", sis_percent_encode(secret));
+	char	   *signing_key = psprintf("%s&", sis_url_encode(secret));
 	char	   *signature = sis_oauth_sign(hash, signing_key, "GET", url, params,
 										   lengthof(params));
 	StringInfoData buf;
@@ -299,8 +249,8 @@ sis_oauth_header(SisOAuthHash hash, const char *key, const char *secret,
 	appendStringInfoString(&buf, "OAuth ");
 	for (int i = 0; i < (int) lengthof(params); i++)
 		appendStringInfo(&buf, "%s=\"%s\", ", params[i].name,
-						 sis_percent_encode(params[i].value));
+						 sis_url_encode(params[i].value));
 	appendStringInfo(&buf, "oauth_signature=\"%s\"",
-					 sis_percent_encode(signature));
+					 sis_url_encode(signature));
 	return buf.data;
 }

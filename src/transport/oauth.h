@@ -19,12 +19,6 @@ typedef struct SisOAuthParam
 } SisOAuthParam;
 
 /*
- * Percent-encoding of RFC 3986: all but letters, digits, "-", ".", "_" and
- * "~", in upper-case hex.  The result is in the current memory context.
- */
-extern char *sis_percent_encode(const char *text);
-
-/*
  * The signature, in base64, of a request for a URL as it will be sent, its
  * query included.  params are the oauth_ parameters beside the signature.
  * signing_key is the encoded consumer secret, "&", and the encoded token

@@ -7,7 +7,10 @@
  */
 #include "postgres.h"
 
+#include "base/url.h"
+#include "base/value.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "transport/oauth.h"
 
 #include "../format/shim/shim.h"
@@ -56,6 +59,19 @@ static const Vector vectors[] = {
 		"yayAR0vCQPo43IgKdagVAiObbfI=",
 		"bUPc1u01H2QKRbWH/KP7DXMSmupiERosL5r5XC39vLo=")
 };
+
+/* Hosts in messages, which are no matter here, need these of the server. */
+char *
+sis_printable(const char *id)
+{
+	return pstrdup(id);
+}
+
+bool
+pg_verify_mbstr(int encoding, const char *mbstr, int len, bool noError)
+{
+	return true;
+}
 
 static int	passed = 0;
 static int	failed = 0;
@@ -135,7 +151,7 @@ check_header(SisOAuthHash hash, const char *method)
 	is("header", "method", header_value(header, "oauth_signature_method"),
 	   method);
 	is("header", "signature", header_value(header, "oauth_signature"),
-	   sis_percent_encode(sis_oauth_sign(hash, OWN_KEY, "GET", url, params,
+	   sis_url_encode(sis_oauth_sign(hash, OWN_KEY, "GET", url, params,
 										 lengthof(params))));
 	is("header", "nonce",
 	   strcmp(header_value(again, "oauth_nonce"), params[1].value) != 0 ?
@@ -156,7 +172,7 @@ main(void)
 	}
 	check_header(SIS_OAUTH_SHA1, "HMAC-SHA1");
 	check_header(SIS_OAUTH_SHA256, "HMAC-SHA256");
-	is("encoding", "reserved", sis_percent_encode("aZ09-._~ !*'()%/é"),
+	is("encoding", "reserved", sis_url_encode("aZ09-._~ !*'()%/é"),
 	   "aZ09-._~%20%21%2A%27%28%29%25%2F%C3%A9");
 	shim_reset();
 	printf("%d passed, %d failed\n", passed, failed);
