@@ -38,10 +38,13 @@ OBJS = \
 	src/provider/oneroster_map.o \
 	src/provider/csv_clever.o \
 	src/provider/recordspool.o \
+	src/provider/clever.o \
+	src/provider/clever_records.o \
 	src/provider/rest.o \
 	src/provider/jsonmap.o \
 	src/format/csv.o \
 	src/format/json.o \
+	src/format/jsonscan.o \
 	src/format/encoding.o \
 	src/transport/directory.o \
 	src/transport/oauth.o \

@@ -2,14 +2,12 @@
  * json.c
  *		One page of JSON, as bytes that come in pieces, to one record at a time.
  *
- * How it works.  A small scanner follows the page's own structure: the object,
- * its keys, the array.  Of a value (a record, or a member beside the array) it
- * only looks for the end, counting brackets and passing over strings; the
- * bytes of the value then go to json-c as they lie, by a tokener that is used
- * again and again.  This is three times as fast as one document of the page,
- * and the bytes of a record are at hand: to be verified as UTF-8 before json-c
- * sees them, and to be read once more, with what is bad replaced, for the ID of
- * a record that has to be rejected.
+ * How it works.  The page's own structure is followed here: the object, its
+ * keys, the array.  Of a value (a record, or a member beside the array) the
+ * scanner (jsonscan.c) finds the end; its bytes then go to json-c as they lie,
+ * by a tokener that is used again and again.  This is three times as fast as
+ * one document of the page, and the bytes of a record are at hand, to be
+ * verified before json-c sees them.
  *
  * json-c's memory is malloc's: all of it hangs on the reader, which a callback
  * of its memory context frees.
@@ -20,13 +18,10 @@
 
 #include <json-c/json.h>
 
-#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
 #include "format/json.h"
-
-/* stands for what could not be read (U+FFFD); json-c writes it itself */
-#define REPLACEMENT		"\xEF\xBF\xBD"
+#include "format/jsonscan.h"
 
 typedef enum State
 {
@@ -41,19 +36,6 @@ typedef enum State
 	STATE_RECORD_COMMA,			/* "," or the array's end */
 	STATE_DONE					/* behind the object */
 } State;
-
-/* How far the scanner is in a value. */
-typedef struct Scan
-{
-	bool		begun;
-	bool		is_scalar;		/* no string and no brackets: ends at what
-								 * cannot belong to it */
-	bool		in_string;
-	bool		in_escape;
-	bool		has_escape_u;	/* \u was seen */
-	int			depth;
-	int			ncolons;		/* outside of strings: keys */
-} Scan;
 
 typedef struct Beside
 {
@@ -83,7 +65,7 @@ struct SisJson
 	bool		finished;
 	int64		offset;			/* of data[0] in the page */
 
-	Scan		scan;
+	SisJsonScan scan;
 	StringInfoData carry;		/* a value that began in earlier bytes */
 	StringInfoData clean;		/* a copy for json-c */
 };
@@ -192,18 +174,12 @@ take(SisJson *json, int n)
 	json->offset += n;
 }
 
-static bool
-is_blank(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 static void
 skip_blanks(SisJson *json)
 {
 	int			n = 0;
 
-	while (n < json->len && is_blank(json->data[n]))
+	while (n < json->len && sis_json_is_blank(json->data[n]))
 		n++;
 	take(json, n);
 }
@@ -216,94 +192,6 @@ fail(SisJson *json, SisJsonProblem problem)
 }
 
 /*
- * Passes over a string from p on, whose opening quote was passed.  Returns the
- * byte behind its closing quote, or end with in_string still set.
- */
-static const char *
-scan_string(Scan *scan, const char *p, const char *end)
-{
-	while (p < end)
-	{
-		if (scan->in_escape)
-		{
-			if (*p == 'u')
-				scan->has_escape_u = true;
-			scan->in_escape = false;
-			p++;
-			continue;
-		}
-		while (p < end && *p != '"' && *p != '\\')
-			p++;
-		if (p == end)
-			break;
-		if (*p++ == '\\')
-			scan->in_escape = true;
-		else
-		{
-			scan->in_string = false;
-			break;
-		}
-	}
-	return p;
-}
-
-/*
- * Looks for the end of the value under way in the bytes at hand.  Returns how
- * many of them belong to it; *done says whether it has ended.
- */
-static int
-scan_value(SisJson *json, bool *done)
-{
-	Scan	   *scan = &json->scan;
-	const char *p = json->data;
-	const char *end = p + json->len;
-
-	*done = false;
-	if (!scan->begun && p < end)
-	{
-		scan->begun = true;
-		scan->is_scalar = *p != '"' && *p != '{' && *p != '[';
-	}
-	while (p < end)
-	{
-		char		c;
-
-		if (scan->in_string)
-		{
-			p = scan_string(scan, p, end);
-			if (scan->in_string)
-				break;
-			if (scan->depth == 0)
-			{
-				*done = true;
-				break;
-			}
-			continue;
-		}
-		c = *p;
-		if (scan->is_scalar &&
-			(is_blank(c) || c == ',' || c == ']' || c == '}'))
-		{
-			*done = true;
-			break;
-		}
-		p++;
-		if (c == '"')
-			scan->in_string = true;
-		else if (c == '{' || c == '[')
-			scan->depth++;
-		else if (c == ':')
-			scan->ncolons++;
-		else if ((c == '}' || c == ']') && --scan->depth == 0)
-		{
-			*done = true;
-			break;
-		}
-	}
-	return (int) (p - json->data);
-}
-
-/*
  * Collects the value under way.  True when it is complete: *value is where it
  * lies, in the bytes at hand or in carry.
  */
@@ -311,7 +199,7 @@ static bool
 collect(SisJson *json, SisValue *value)
 {
 	bool		done;
-	int			n = scan_value(json, &done);
+	int			n = sis_json_scan(&json->scan, json->data, json->len, &done);
 
 	if (json->carry.len + n > SIS_JSON_MAX_VALUE)
 		return fail(json, SIS_JSON_TOO_LONG);
@@ -334,101 +222,6 @@ collect(SisJson *json, SisValue *value)
  * Parsing a value
  * ----------
  */
-
-static int
-hex_value(const char *p)
-{
-	int			value = 0;
-
-	for (int i = 0; i < 4; i++)
-	{
-		char		c = p[i];
-
-		value <<= 4;
-		if (c >= '0' && c <= '9')
-			value += c - '0';
-		else if (c >= 'a' && c <= 'f')
-			value += c - 'a' + 10;
-		else if (c >= 'A' && c <= 'F')
-			value += c - 'A' + 10;
-		else
-			return -1;			/* json-c will say so */
-	}
-	return value;
-}
-
-/* Looks at each \u in a value: zero bytes and halves of pairs. */
-static SisJsonProblem
-check_escapes(SisValue value)
-{
-	const char *p = value.data;
-	const char *end = value.data + value.len;
-	SisJsonProblem problem = SIS_JSON_OK;
-	bool		want_low = false;
-
-	while (p < end)
-	{
-		int			code = 0;
-
-		if (p[0] == '\\' && end - p >= 6 && p[1] == 'u')
-		{
-			code = hex_value(p + 2);
-			p += 6;
-		}
-		else
-			p += p[0] == '\\' ? 2 : 1;
-		if (want_low != (code >= 0xDC00 && code <= 0xDFFF))
-			return SIS_JSON_BAD_BYTES;
-		want_low = code >= 0xD800 && code <= 0xDBFF;
-		if (code == 0 && p[-1] == '0' && p - value.data >= 6 && p[-6] == '\\' &&
-			p[-5] == 'u')
-			problem = SIS_JSON_NUL;
-	}
-	return want_low ? SIS_JSON_BAD_BYTES : problem;
-}
-
-/* Copies a value with each byte that is not valid replaced. */
-static SisJsonProblem
-replace_bad_bytes(SisJson *json, SisValue *value)
-{
-	const char *p = value->data;
-	const char *end = value->data + value->len;
-	SisJsonProblem problem = SIS_JSON_NUL;
-
-	resetStringInfo(&json->clean);
-	while (p < end)
-	{
-		int			good = pg_encoding_verifymbstr(PG_UTF8, p, end - p);
-
-		appendBinaryStringInfo(&json->clean, p, good);
-		p += good;
-		if (p == end)
-			break;
-		if (*p != '\0')
-			problem = SIS_JSON_BAD_BYTES;
-		appendStringInfoString(&json->clean, REPLACEMENT);
-		p++;
-	}
-	value->data = json->clean.data;
-	value->len = json->clean.len;
-	return problem;
-}
-
-/*
- * Is the value sound, byte by byte?  If not, *value becomes a copy that json-c
- * can be given.
- */
-static SisJsonProblem
-check_bytes(SisJson *json, SisValue *value)
-{
-	SisJsonProblem problem = SIS_JSON_OK;
-
-	if (pg_encoding_verifymbstr(PG_UTF8, value->data, value->len) != value->len)
-		problem = replace_bad_bytes(json, value);
-	if (json->scan.has_escape_u && problem == SIS_JSON_OK)
-		problem = check_escapes(*value);
-	return problem;
-}
 
 /* How many keys an object has, and all objects in it. */
 static int
@@ -499,7 +292,7 @@ end_value(SisJson *json)
 static bool
 take_record(SisJson *json, SisValue value)
 {
-	SisJsonProblem problem = check_bytes(json, &value);
+	SisJsonProblem problem = sis_json_check(&json->scan, &value, &json->clean);
 	int			ncolons = json->scan.ncolons;
 
 	if (json->count == SIS_JSON_MAX_RECORDS)
@@ -533,7 +326,7 @@ take_key(SisJson *json, SisValue value)
 {
 	struct json_object *key;
 
-	if (check_bytes(json, &value) != SIS_JSON_OK)
+	if (sis_json_check(&json->scan, &value, &json->clean) != SIS_JSON_OK)
 		return fail(json, SIS_JSON_SYNTAX);
 	if (json->nbeside == SIS_JSON_MAX_BESIDE)
 		return fail(json, SIS_JSON_TOO_MANY);
@@ -561,7 +354,7 @@ take_key(SisJson *json, SisValue value)
 static bool
 take_beside(SisJson *json, SisValue value)
 {
-	bool		good = check_bytes(json, &value) == SIS_JSON_OK;
+	bool		good = sis_json_check(&json->scan, &value, &json->clean) == SIS_JSON_OK;
 
 	if (!parse(json, value, &json->beside[json->nbeside - 1].value))
 		return false;
@@ -796,7 +589,7 @@ sis_json_id(const SisJson *json, const SisJsonNode *node)
 		return none;
 	if (json->problem != SIS_JSON_OK &&
 		(memchr(value.data, '\0', value.len) != NULL ||
-		 strstr(value.data, REPLACEMENT) != NULL))
+		 strstr(value.data, SIS_JSON_REPLACEMENT) != NULL))
 		return none;
 	return sis_trim(value.data, value.len);
 }

@@ -64,6 +64,23 @@ make_path(const char *text)
 	return path;
 }
 
+/* Keys that say when a record changed, and nothing of its content. */
+static bool
+is_lifecycle_name(const char *key)
+{
+	static const char *const names[] = {
+		"created", "last_modified", "status", "dateLastModified"
+	};
+	const char *dot = strrchr(key, '.');
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		if (strcmp(dot != NULL ? dot + 1 : key, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 SisJsonMap *
 sis_jsonmap_create(SisRecordType type, int ncolumns,
 				   const SisJsonColumn *columns, const char *const *roots,
@@ -96,7 +113,7 @@ sis_jsonmap_create(SisRecordType type, int ncolumns,
 	{
 		const char *key = wants->extra_columns[i];
 
-		if (sis_is_password_name(key))
+		if (sis_is_password_name(key) || is_lifecycle_name(key))
 			continue;
 		map->extras[map->nextras].key = key;
 		map->extras[map->nextras++].path = make_path(key);

@@ -33,7 +33,8 @@ typedef struct SisJsonMap SisJsonMap;
  * Prepares a map, in the current memory context.  What sync.extra_columns
  * names is looked for, as a path, in the record, then under each of the paths
  * in "roots" (ended by NULL; or NULL): "roles.student".  Only single values
- * and lists of them are kept, and nothing that is called a password.
+ * and lists of them are kept, nothing that is called a
+ * password, and none of the keys that say when a record changed.
  */
 extern SisJsonMap *sis_jsonmap_create(SisRecordType type, int ncolumns,
 									  const SisJsonColumn *columns,

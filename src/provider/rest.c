@@ -145,6 +145,12 @@ sis_rest_add(SisRestCall *call)
 	dlist_push_tail(&call->rest->calls, &call->state->node);
 }
 
+void
+sis_rest_add_first(SisRestCall *call)
+{
+	dlist_push_head(&call->rest->calls, &call->state->node);
+}
+
 char *
 sis_rest_header(const SisRestCall *call, const char *name)
 {
@@ -531,7 +537,11 @@ take_refused(SisRestCall *call)
 			break;
 		case SIS_REST_AGAIN:
 			call->nagain++;
-			return put_off(call, 0);
+			return put_off(call, 0) ||
+				sis_fail(rest->failure, SIS_ERR_UNAVAILABLE, NULL, NULL,
+						 "Raise the server's option \"timeout\".",
+						 "the time for reading from \"%s\" is over",
+						 sis_url_host(call->url));
 		case SIS_REST_SKIP:
 			end_attempt(call);
 			dlist_delete(&call->state->node);

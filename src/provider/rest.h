@@ -128,6 +128,9 @@ extern SisRestCall *sis_rest_call(SisRest *rest);
 /* Takes a call into the queue, to be made in the order of adding. */
 extern void sis_rest_add(SisRestCall *call);
 
+/* The same, before all that wait: the next page of a chain goes on at once. */
+extern void sis_rest_add_first(SisRestCall *call);
+
 /*
  * Makes all calls, those added meanwhile included.  False when one failed,
  * with the cause in the failure.

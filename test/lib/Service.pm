@@ -126,7 +126,7 @@ sub fired
 	my ($self, $id) = @_;
 
 	$self->requests;
-	return scalar grep { $_ eq $id } map { @{ $_->{faults} // [] } } @{ $self->{seen} // [] };
+	return scalar grep { ($_->{fault} // '') eq $id } @{ $self->{seen} // [] };
 }
 
 # A test: no request so far was one that the service does not expect.
