@@ -214,6 +214,12 @@ sis_oneroster_map_district(const SisOneRosterMap *map)
 	return map->ndistricts == 1 ? map->district_id : NULL;
 }
 
+uint64
+sis_oneroster_map_demographics(const SisOneRosterMap *map)
+{
+	return map->demographic_columns;
+}
+
 bool
 sis_oneroster_map_has_agents(const SisOneRosterMap *map)
 {

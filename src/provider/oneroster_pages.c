@@ -117,7 +117,11 @@ ask(SisOneRosterList *list, int64 offset, int limit, bool overlaps)
 	call->reject = page_reject;
 	call->end = page_end;
 	list->nopen++;
-	sis_rest_add(call);
+	/* where one page follows the other, nothing else may come between */
+	if (list->total < 0 && offset > 0)
+		sis_rest_add_first(call);
+	else
+		sis_rest_add(call);
 	MemoryContextSwitchTo(old);
 }
 
@@ -337,8 +341,9 @@ take_uncounted(SisOneRosterList *list, SisOneRosterPage *page,
 		report_shift(page);
 	else if (page->count > overlap_of(page) && !is_last_by_link(call))
 	{
-		if (page->count < page->limit)
-			list->size = page->count;
+		/* a short page that others follow: the service sends no more at once */
+		if (before != NULL && before->count < before->limit)
+			list->size = before->count;
 		ask_from(list, page->offset + page->count, list->roster->page_size);
 	}
 }

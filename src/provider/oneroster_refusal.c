@@ -259,6 +259,9 @@ sis_oneroster_refused(SisRestCall *call)
 	switch (call->status)
 	{
 		case 401:
+			/* libcurl repeats what was lost with a connection, nonce and all */
+			if (roster->auth == SIS_OR_OAUTH1 && call->nagain == 0)
+				return SIS_REST_AGAIN;
 			if (roster->auth == SIS_OR_OAUTH2 && call->nagain == 0)
 				return sis_oneroster_renew_token(roster, page->token_number) ?
 					SIS_REST_AGAIN : SIS_REST_FAIL;

@@ -215,6 +215,11 @@ begin_pull(SisOneRoster *roster)
 	roster->drift = NULL;
 	MemoryContextSwitchTo(roster->pull_cxt);
 	roster->map = sis_oneroster_map_create(roster);
+
+	/* what a sync does not want any more does not stay */
+	if (!roster->wants->include_demographics)
+		sis_recordspool_say(roster->spool, SIS_STUDENT,
+							sis_oneroster_map_demographics(roster->map));
 	for (int i = 0; i < SIS_OR_N_COLLECTIONS; i++)
 	{
 		SisOneRosterCollection collection = (SisOneRosterCollection) i;

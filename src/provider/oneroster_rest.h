@@ -176,6 +176,9 @@ extern void sis_oneroster_map_reject(SisOneRosterMap *map,
 /* The ID of the one district; NULL when there is none, or several. */
 extern const char *sis_oneroster_map_district(const SisOneRosterMap *map);
 
+/* The columns of a student that the list of demographics fills. */
+extern uint64 sis_oneroster_map_demographics(const SisOneRosterMap *map);
+
 /* Did any user's record have a word on agents, be it that there is none? */
 extern bool sis_oneroster_map_has_agents(const SisOneRosterMap *map);
 
