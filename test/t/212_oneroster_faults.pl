@@ -248,7 +248,7 @@ my $start = time;
 my ($out, $err) = $node->try($db, 'SET statement_timeout = 700; ' . $s->call_sql);
 like($err, qr/57014/, 'statement_timeout');
 cmp_ok(time - $start, '<', 2, 'statement_timeout: in time');
-$s->alter(server => timeout => 3);
+$s->alter(server => timeout => 1);
 $start = time;
 $s->run_ends_in('SI004', 'the option timeout');
 cmp_ok(time - $start, '<', 3, 'the option timeout: in time');
