@@ -46,6 +46,8 @@ OBJS = \
 	src/format/json.o \
 	src/format/jsonscan.o \
 	src/format/encoding.o \
+	src/format/zip.o \
+	src/format/zip_directory.o \
 	src/transport/directory.o \
 	src/transport/oauth.o \
 	src/transport/sftp.o \
@@ -71,7 +73,7 @@ REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src -DSIS_SYNC_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-clobbered
-SHLIB_LINK = -lcsv -lcurl -lcrypto -ljson-c
+SHLIB_LINK = -lcsv -larchive -lcurl -lcrypto -ljson-c
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

@@ -167,7 +167,10 @@ receiver_shutdown(DestReceiver *self)
 {
 }
 
-/* Counts a pair that needs no look at its values, keeps the others. */
+/*
+ * Counts the pair, and keeps it when its values must be looked at: of millions
+ * of pairs most are equal.
+ */
 static bool
 receive_pair(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -176,7 +179,11 @@ receive_pair(TupleTableSlot *slot, DestReceiver *self)
 	int			act,
 				stand;
 
-	slot_getsomeattrs(slot, 2);
+	slot_getallattrs(slot);
+	if (!slot->tts_isnull[4] && DatumGetBool(slot->tts_values[4]))
+		type->in_force++;
+	if (slot->tts_isnull[0])
+		return true;
 	act = DatumGetChar(slot->tts_values[0]) & 0x7F;
 	stand = slot->tts_isnull[1] ? 0 : DatumGetChar(slot->tts_values[1]) & 0x7F;
 	if ((act == SIS_ACT_SKIP || act == SIS_ACT_MANUAL) && !is_reject(stand))

@@ -48,6 +48,8 @@ typedef struct SisTypeDelta
 	Tuplestorestate *pairs;
 	TupleDesc	pairs_desc;
 	bool		registered;
+	bool		compared;
+	int64		in_force;		/* N; counted while comparing */
 	int64		by_act[128];
 	int64		by_stand[128];
 } SisTypeDelta;
@@ -70,9 +72,10 @@ extern void sis_delta_clear(SisDelta *delta);
 extern void sis_delta_destroy(SisDelta *delta);
 
 /*
- * Finds the pairs of a type that may differ: a SELECT of act, stand, tid and
- * source_id.  Records that are only counted are counted here.  False when
- * none is left to look up.
+ * Compares the records of a type, by a SELECT of act (NULL: equal), stand,
+ * tid, source_id and in_force.  Counts N and the records that are only
+ * counted, and keeps the other pairs that may differ.  False when there are
+ * none to look up.
  */
 extern bool sis_delta_find_pairs(SisDelta *delta, SisRecordType type,
 								 const char *sql, const SisParams *params);

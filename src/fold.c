@@ -47,7 +47,7 @@ enum
 	COL_KEEP,
 	COL_LAST_MODIFIED,
 	COL_FINGERPRINT,
-	COL_IS_STORED,
+	COL_STORED,
 	COL_FIRST
 };
 
@@ -60,6 +60,8 @@ typedef struct FoldRow
 	bool		deleted;
 	bool		rejected;
 	bool		is_part;		/* already has the status "part" */
+	bool		has_stored;		/* the roster has a fingerprint of this ID */
+	int64		stored;			/* it */
 	bool		is_stored;		/* the roster has just this version */
 	char	   *source;
 	int64		line;
@@ -424,6 +426,53 @@ take_away_roles(Fold *fold)
 	return !left;
 }
 
+static void
+begin_result(Fold *fold, const FoldRow *row)
+{
+	SisRecord  *result = fold->result;
+
+	sis_record_reset(result, fold->type, row->source, row->line);
+	result->keep = row->keep;
+	result->repeats = row->repeats;
+	result->last_modified = row->last_modified;
+	memcpy(result->values, row->values,
+		   sizeof(SisValue) * fold->desc->ncolumns);
+}
+
+/*
+ * Of a record that is spread over files the roster has the whole: which of
+ * several base rows is the stored version shows with its other parts.
+ */
+static void
+compare_whole_with_stored(Fold *fold)
+{
+	int			nbases = 0;
+	bool		spread = false;
+
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		if (fold->rows[i].part != SIS_PART_BASE)
+			spread = true;
+		else if (!fold->rows[i].rejected)
+			nbases++;
+	}
+	if (!spread || nbases < 2)
+		return;
+	for (int i = 0; i < fold->nrows; i++)
+	{
+		FoldRow    *row = &fold->rows[i];
+		bool		changed = false;
+		int			parts = 0;
+
+		if (row->part != SIS_PART_BASE || row->rejected || !row->has_stored)
+			continue;
+		begin_result(fold, row);
+		fold_parts(fold, &changed, &parts);
+		row->is_stored =
+			sis_stage_fingerprint(fold->stage, fold->result) == row->stored;
+	}
+}
+
 static bool
 has_rejected(const Fold *fold)
 {
@@ -446,6 +495,7 @@ fold_group(Fold *fold)
 
 	if (fold->nrows == 0)
 		return;
+	compare_whole_with_stored(fold);
 	winner = choose_winner(fold);
 
 	/* a rejected part leaves the record incomplete: it is protected instead */
@@ -455,13 +505,7 @@ fold_group(Fold *fold)
 		fold_without_base(fold);
 		return;
 	}
-	sis_record_reset(result, fold->type, winner->source, winner->line);
-	result->keep = winner->keep;
-	result->repeats = winner->repeats;
-	result->last_modified = winner->last_modified;
-	memcpy(result->values, winner->values,
-		   sizeof(SisValue) * fold->desc->ncolumns);
-
+	begin_result(fold, winner);
 	changed = winner->is_part;
 	fold_bases(fold, winner, &changed);
 	if (winner->deleted)
@@ -537,7 +581,9 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row->keep = (uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull));
 	row->last_modified = text_value(tuple, desc, COL_LAST_MODIFIED);
 	row->fingerprint = DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull));
-	row->is_stored = DatumGetBool(heap_getattr(tuple, COL_IS_STORED, desc, &isnull));
+	row->stored = DatumGetInt64(heap_getattr(tuple, COL_STORED, desc, &isnull));
+	row->has_stored = !isnull;
+	row->is_stored = row->has_stored && row->stored == row->fingerprint;
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		row->values[i] = text_value(tuple, desc, COL_FIRST + i);
 	MemoryContextSwitchTo(old);
@@ -559,7 +605,7 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status, s.source, s.line, s.keep, "
-						   "s.last_modified, s.fingerprint, coalesce(t.fingerprint = s.fingerprint, false)");
+						   "s.last_modified, s.fingerprint, t.fingerprint");
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
 	appendStringInfo(&sql, " FROM (SELECT ctid, * FROM %s WHERE run_id = $1 AND source_id IS NOT NULL%s) s "

@@ -81,20 +81,10 @@ sis_guard_staged(SisRun *run)
 	run->slot = slot;
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
-		SisParams	params = {0};
-		int64		rows = 0;
+		int64		rows;
 
-		run->counts[type].active = 0;
-		sis_param_int8(&params, run->id);
-		if (run->counts[type].staged_rows > 0)
-		{
-			sis_exec_as_owner(psprintf("SELECT count(*), count(*) FILTER (WHERE status = 'active') "
-									   "FROM %s WHERE run_id = $1",
-									   sis_stage_leaf((SisRecordType) type, slot)),
-							  &params, SPI_OK_SELECT);
-			rows = sis_value_int8(0, 1);
-			run->counts[type].active = sis_value_int8(0, 2);
-		}
+		sis_stage_leaf_count((SisRecordType) type, slot, run->id, &rows,
+							 &run->counts[type].active);
 		if (rows != run->counts[type].staged_rows)
 			ereport(ERROR,
 					(sis_errcode(SIS_ERR_INCOMPLETE),
@@ -413,8 +403,8 @@ empty_type(SisRun *run, SisRecordType type, const char *message, int64 in_force)
 			 type == SIS_STUDENT ?
 			 errhint("See SELECT * FROM sis_sync.stage_student WHERE run_id = %lld; check that the source still shares its students, and that the schools set up are the right ones.",
 					 (long long) run->id) :
-			 errhint("If they are really gone, run INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES (%s, '%s', 100, now() + '1 day') and sync again.",
-					 quote_literal_cstr(run->sync->name), name),
+			 errhint("If they are really gone, run %s and sync again.",
+					 sis_guard_raise_sql(run, type, "100")),
 			 err_generic_string(PG_DIAG_TABLE_NAME, name)));
 }
 
@@ -432,8 +422,8 @@ sis_guard_empty(SisRun *run)
 			run->counts[type].active - run->counts[type].out_of_scope > 0)
 			continue;
 		sis_scope_params(run, &params);
-		sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
-									sis_scope_stored_sql(run, type, true)),
+		sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE t.in_force",
+									sis_scope_stored_sql(run, type, false)),
 						   &params);
 		in_force = sis_value_int8(0, 1);
 		if (type == SIS_STUDENT)

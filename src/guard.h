@@ -47,6 +47,10 @@ extern void sis_guard_empty(SisRun *run);
 /* Do the settings let all records of a type go?  (a percent of 100) */
 extern bool sis_guard_allows_all(const SisRun *run, SisRecordType type);
 
+/* For hints: the statement that lets a percent of a type go until tomorrow. */
+extern char *sis_guard_raise_sql(const SisRun *run, SisRecordType type,
+								 const char *percent);
+
 /*
  * SI011 when students or staff seem to have got new IDs (rule 8): a change of
  * IDs must not look like everybody leaving.

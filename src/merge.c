@@ -117,48 +117,35 @@ action_sql(const SisRun *run, SisRecordType type)
 					holds ? SIS_ACT_HOLD : SIS_ACT_RESTORE);
 }
 
-/* How the rows of a delta are found. */
-typedef enum DeltaHow
-{
-	DELTA_FULL_JOIN,			/* a type of few rows */
-	DELTA_FIRST_LOAD,			/* nothing is stored yet */
-	DELTA_PAIRS					/* by "pairs", from pairs_sql() */
-} DeltaHow;
-
 /*
  * Staged and stored rows side by side, as s and t.  A full join of whole rows
  * would drag every column of millions of equal rows through its hash table,
  * so keys and fingerprints are joined first, and only the pairs that differ
- * are looked up.
+ * are looked up.  Both subqueries end in a WHERE clause; what is added there
+ * leaves out the other rows before they are joined with the ends of links.
  */
 static char *
-from_sql(const SisRun *run, SisRecordType type, DeltaHow how)
+from_sql(const SisRun *run, SisRecordType type, bool by_pairs)
 {
 	char	   *staged = sis_scope_staged_sql(run, type, true);
 	char	   *stored = sis_scope_stored_sql(run, type, true);
 
-	switch (how)
-	{
-		case DELTA_FULL_JOIN:
-			return psprintf("(%s) s FULL JOIN (%s) t ON t.source_id = s.source_id",
-							staged, stored);
-		case DELTA_FIRST_LOAD:
-			return psprintf("(%s) s LEFT JOIN (SELECT * FROM (%s) z WHERE false) t "
-							"ON t.source_id = s.source_id", staged, stored);
-		case DELTA_PAIRS:
-			return psprintf("pairs p LEFT JOIN (%s) s ON s.tid = p.tid "
-							"LEFT JOIN (%s) t ON t.source_id = p.source_id",
-							staged, stored);
-	}
-	return NULL;				/* keep compiler quiet */
+	if (!by_pairs)
+		return psprintf("(%s) s LEFT JOIN (%s AND false) t ON t.source_id = s.source_id",
+						staged, stored);
+	return psprintf("pairs p LEFT JOIN (%s AND s.ctid IN (SELECT tid FROM pairs)) s ON s.tid = p.tid "
+					"LEFT JOIN (%s AND t.source_id IN (SELECT source_id FROM pairs)) t ON t.source_id = p.source_id",
+					staged, stored);
 }
 
-/* Keys of what differs, or might: act and stand may turn out otherwise. */
+/*
+ * Keys of what differs, or might: act and stand may turn out otherwise.  Of
+ * a school the fingerprint does not tell all, since app_school is not in it.
+ */
 static char *
 pairs_sql(const SisRun *run, SisRecordType type)
 {
-	return psprintf("SELECT x.act, x.stand, x.tid, x.source_id FROM "
-					"(SELECT (CASE WHEN s.stand = 'a' AND t.fingerprint = s.fingerprint AND t.archived_at IS NULL "
+	return psprintf("SELECT (CASE WHEN %s AND s.stand = 'a' AND t.fingerprint = s.fingerprint AND t.archived_at IS NULL "
 					"AND t.sis_managed AND t.fingerprint_version = %d THEN NULL "
 					"WHEN t.source_id IS NULL THEN CASE WHEN s.stand = 'a' THEN 'c' "
 					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
@@ -167,15 +154,16 @@ pairs_sql(const SisRun *run, SisRecordType type)
 					"WHEN s.stand = 'r' THEN NULL "
 					"WHEN s.stand IS DISTINCT FROM 'a' AND t.archived_at IS NOT NULL THEN "
 					"CASE WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
-					"ELSE 'u' END)::\"char\" AS act, s.stand, s.tid, coalesce(s.source_id, t.source_id) AS source_id "
-					"FROM (%s) s FULL JOIN (%s) t ON t.source_id = s.source_id) x WHERE x.act IS NOT NULL",
+					"ELSE 'u' END)::\"char\" AS act, s.stand, s.tid, coalesce(s.source_id, t.source_id) AS source_id, "
+					"t.in_force FROM (%s) s FULL JOIN (%s) t ON t.source_id = s.source_id",
+					type == SIS_SCHOOL ? "false" : "true",
 					SIS_FINGERPRINT_VERSION,
 					sis_scope_staged_sql(run, type, false),
 					sis_scope_stored_sql(run, type, false));
 }
 
 static char *
-delta_sql(const SisRun *run, SisRecordType type, DeltaHow how)
+delta_sql(const SisRun *run, SisRecordType type, bool by_pairs)
 {
 	const SisRecordDesc *desc = sis_record_desc(type);
 	char	   *action = action_sql(run, type);
@@ -211,7 +199,7 @@ delta_sql(const SisRun *run, SisRecordType type, DeltaHow how)
 	if (type == SIS_SCHOOL)
 		appendStringInfoString(&sql, ", s.app_school AS s_app_school, t.app_school AS t_app_school");
 	appendStringInfo(&sql, " FROM %s WHERE %s IS NOT NULL OFFSET 0) j",
-					 from_sql(run, type, how), action);
+					 from_sql(run, type, by_pairs), action);
 	return sql.data;
 }
 
@@ -264,15 +252,14 @@ static void
 compute_type(SisRun *run, SisDelta *delta, SisRecordType type,
 			 const SisParams *params)
 {
-	DeltaHow	how = type == SIS_SCHOOL ? DELTA_FULL_JOIN :
-		sis_roster_has(run->roster, type, run->sync->id, "true") ?
-		DELTA_PAIRS : DELTA_FIRST_LOAD;
+	bool		by_pairs = sis_roster_has(run->roster, type, run->sync->id, "true");
 
-	if (how == DELTA_PAIRS &&
+	delta->types[type].compared = true;
+	if (by_pairs &&
 		!sis_delta_find_pairs(delta, type, pairs_sql(run, type), params))
 		return;					/* nothing differs */
-	sis_delta_fill(delta, type, delta_sql(run, type, how), params,
-				   how == DELTA_PAIRS);
+	sis_delta_fill(delta, type, delta_sql(run, type, by_pairs), params,
+				   by_pairs);
 	sis_delta_register(delta, type);
 }
 

@@ -13,7 +13,6 @@
 #include "base/error.h"
 #include "base/spi.h"
 #include "guard.h"
-#include "utils/builtins.h"
 
 /* Fewer than so many may change their IDs without a word. */
 #define MIN_REKEYED	20
@@ -89,9 +88,9 @@ check_type(SisRun *run, SisDelta *delta, SisRecordType type)
 					name, (long long) gone, (long long) stored,
 					(long long) created, (long long) twins),
 			 errdetail("A twin is a new record that shares a number, an e-mail address, or name and birth date with one that is gone, and with no other. Nothing was changed."),
-			 errhint("Compare SELECT source_id, line FROM sis_sync.stage_%s WHERE run_id = %lld with the roster: did IDs lose leading zeros, or was the export set up anew? If the new IDs are meant to replace the old ones, run INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES (%s, '%s', 100, now() + '1 day') and sync again.",
+			 errhint("Compare SELECT source_id, line FROM sis_sync.stage_%s WHERE run_id = %lld with the roster: did IDs lose leading zeros, or was the export set up anew? If the new IDs are meant to replace the old ones, run %s and sync again.",
 					 name, (long long) run->id,
-					 quote_literal_cstr(run->sync->name), name),
+					 sis_guard_raise_sql(run, type, "100")),
 			 err_generic_string(PG_DIAG_TABLE_NAME, name)));
 }
 

@@ -48,6 +48,7 @@ typedef struct SisRun
 	char	  **schools;		/* source_ids of the schools in scope */
 	int			nschools;		/* -1: all schools */
 	bool		ends_missing;	/* an end of a link is known and not there */
+	bool		sections_past;	/* a stored section has ended or is frozen */
 	StringInfoData note;		/* for run.note */
 } SisRun;
 

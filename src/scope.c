@@ -184,7 +184,9 @@ frozen_sql(const SisRun *run, SisRecordType type)
 		case SIS_SCHOOL:
 			return "(t.source_id = ANY ($3)) IS NOT TRUE";
 		case SIS_SECTION:
-			return "coalesce(x.state & 1 <> 0, false)";
+		case SIS_ENROLLMENT:
+			return run->sections_past ?
+				"coalesce(x.state & 1 <> 0, false)" : "false";
 		case SIS_STUDENT:
 		case SIS_STAFF:
 			return "(t.school_source_id = ANY ($3) OR t.school_source_ids && $3 "
@@ -193,8 +195,6 @@ frozen_sql(const SisRun *run, SisRecordType type)
 			return "coalesce(sc.state = 0, false)";
 		case SIS_STUDENT_CONTACT:
 			return "(fs.source_id IS NOT NULL)";
-		case SIS_ENROLLMENT:
-			return "coalesce(x.state & 1 <> 0, false)";
 		case SIS_TERM:
 		case SIS_COURSE:
 			break;
@@ -205,10 +205,10 @@ frozen_sql(const SisRun *run, SisRecordType type)
 static const char *
 stored_joins(const SisRun *run, SisRecordType type)
 {
-	if (type == SIS_SECTION)
-		return " LEFT JOIN stored_section x ON x.source_id = t.source_id";
-	if (type == SIS_ENROLLMENT)
-		return " LEFT JOIN stored_section x ON x.source_id = t.section_source_id";
+	if (type == SIS_SECTION || type == SIS_ENROLLMENT)
+		return !run->sections_past ? "" : type == SIS_SECTION ?
+			" LEFT JOIN stored_section x ON x.source_id = t.source_id" :
+			" LEFT JOIN stored_section x ON x.source_id = t.section_source_id";
 	if (all_schools(run))
 		return "";
 	switch (type)
@@ -226,34 +226,39 @@ stored_joins(const SisRun *run, SisRecordType type)
 }
 
 static const char *
-ended_sql(SisRecordType type)
+ended_sql(const SisRun *run, SisRecordType type)
 {
+	const char *section = run->sections_past ?
+		"coalesce(x.state & 2 <> 0, false)" : "false";
+
 	if (type == SIS_SECTION)
-		return "coalesce(x.state & 2 <> 0, false)";
+		return section;
 	if (type == SIS_ENROLLMENT)
-		return "CASE WHEN t.end_date IS NOT NULL THEN t.end_date < $4 "
-			"ELSE coalesce(x.state & 2 <> 0, false) END";
+		return psprintf("coalesce(t.end_date < $4, %s)", section);
 	return "false";
 }
 
 char *
 sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
 {
+	const char *frozen = frozen_sql(run, type);
+	const char *ended = ended_sql(run, type);
 	StringInfoData sql;
 
-	if (!wide)
-		return psprintf("SELECT t.source_id, t.fingerprint, t.fingerprint_version, t.sis_managed, "
-						"t.archived_at FROM %s t WHERE t.sync_id = $2",
-						run->roster->tables[type]);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT t.source_id, t.fingerprint, t.fingerprint_version, t.sis_managed, "
-					 "t.archived_at, t.archived_reason, t.archived_run, %s AS frozen, %s AS ended, "
-					 "%s AS is_new", frozen_sql(run, type), ended_sql(type),
-					 run->applied ?
-					 "(t.created_run = $1 OR t.restored_run = $1) IS TRUE" :
-					 "false");
-	append_columns(&sql, type, "t");
-	if (type == SIS_SCHOOL)
+					 "t.archived_at, (t.sis_managed AND t.archived_at IS NULL AND NOT %s AND NOT %s%s) AS in_force",
+					 frozen, ended,
+	/* N is counted before the run's own creates */
+					 !run->applied ? "" :
+					 " AND (t.created_run = $1 OR t.restored_run = $1) IS NOT TRUE");
+	if (wide)
+	{
+		appendStringInfo(&sql, ", t.archived_reason, t.archived_run, %s AS frozen, %s AS ended",
+						 frozen, ended);
+		append_columns(&sql, type, "t");
+	}
+	if (wide && type == SIS_SCHOOL)
 		appendStringInfoString(&sql, ", t.app_school");
 	appendStringInfo(&sql, " FROM %s t%s WHERE t.sync_id = $2",
 					 run->roster->tables[type], stored_joins(run, type));
@@ -402,12 +407,12 @@ add_contacts(SisScope *scope, const SisRun *run)
 	add_relation(scope, "resolved_contact", resolved_sql(run, SIS_CONTACT));
 }
 
-/* Is any end known tonight that is not there? */
+/* Is any ID of the relation in another state? */
 static bool
-any_missing(const char *relation)
+any_other(const char *relation, int state)
 {
 	return sis_exec_as_owner(psprintf("SELECT 1 FROM %s WHERE state <> %d LIMIT 1",
-									  relation, SIS_END_THERE),
+									  relation, state),
 							 NULL, SPI_OK_SELECT) > 0;
 }
 
@@ -424,8 +429,10 @@ sis_scope_open(SisRun *run)
 	add_sections(scope, run);
 	add_persons(scope, run);
 	add_contacts(scope, run);
-	run->ends_missing = any_missing("resolved_section") ||
-		any_missing("resolved_person") || any_missing("resolved_contact");
+	run->sections_past = any_other("stored_section", 0);
+	run->ends_missing = any_other("resolved_section", SIS_END_THERE) ||
+		any_other("resolved_person", SIS_END_THERE) ||
+		any_other("resolved_contact", SIS_END_THERE);
 	return scope;
 }
 

@@ -27,25 +27,20 @@ extern char *sis_scope_staged_sql(const SisRun *run, SisRecordType type,
 
 /*
  * The stored rows of the sync as a subquery.  Wide: source_id, fingerprint,
- * fingerprint_version, sis_managed, archived_at, archived_reason,
- * archived_run, frozen, ended, is_new (this run made or restored it) and the
- * type's columns.  Narrow: the first five.
+ * fingerprint_version, sis_managed, archived_at, in_force (it counts in N),
+ * archived_reason, archived_run, frozen, ended and the type's columns.
+ * Narrow: the first six.
  */
 extern char *sis_scope_stored_sql(const SisRun *run, SisRecordType type,
 								  bool wide);
-
-/* "stored" rows that count in N. */
-#define SIS_IN_FORCE_SQL \
-	"t.sis_managed AND t.archived_at IS NULL AND NOT t.frozen AND NOT t.ended " \
-	"AND NOT t.is_new"
 
 typedef struct SisScope SisScope;
 
 /*
  * Computes the relations that both subqueries join: which sections, persons,
  * students and contacts are there (resolved_…: source_id, state), which have
- * ended or are frozen; and run->ends_missing.  They are registered with the
- * current SPI connection until sis_scope_close().
+ * ended or are frozen; and run->ends_missing, run->sections_past.  They are
+ * registered with the current SPI connection until sis_scope_close().
  */
 extern SisScope *sis_scope_open(SisRun *run);
 extern void sis_scope_close(SisScope *scope);

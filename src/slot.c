@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/tableam.h"
+#include "base/compat.h"
 #include "base/spi.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
@@ -16,6 +18,7 @@
 #include "storage/lock.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
 /* A leaf below this size is emptied by DELETE, which waits for nobody. */
@@ -108,13 +111,49 @@ lock_leaf(Oid relid)
 	}
 }
 
+static Oid
+leaf_oid(SisRecordType type, int slot)
+{
+	return get_relname_relid(strchr(sis_stage_leaf(type, slot), '.') + 1,
+							 get_namespace_oid("sis_sync", false));
+}
+
+/* By hand, since every run counts millions: SQL takes three times as long. */
+void
+sis_stage_leaf_count(SisRecordType type, int slot, int64 run_id,
+					 int64 *rows, int64 *active)
+{
+	Relation	rel = table_open(leaf_oid(type, slot), AccessShareLock);
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	*rows = *active = 0;
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		text	   *status;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(row, SIS_STAGE_STATUS + 1);
+		if (DatumGetInt64(row->tts_values[SIS_STAGE_RUN_ID]) != run_id)
+			continue;
+		(*rows)++;
+		status = DatumGetTextPP(row->tts_values[SIS_STAGE_STATUS]);
+		if (VARSIZE_ANY_EXHDR(status) == strlen("active") &&
+			memcmp(VARDATA_ANY(status), "active", strlen("active")) == 0)
+			(*active)++;
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(row);
+	table_close(rel, NoLock);
+}
+
 static void
 empty_leaf(SisRecordType type, int slot)
 {
 	char	   *leaf = sis_stage_leaf(type, slot);
-	char	   *name = strchr(leaf, '.') + 1;
-	Oid			relid = get_relname_relid(name,
-										  get_namespace_oid("sis_sync", false));
+	Oid			relid = leaf_oid(type, slot);
 	Relation	rel = table_open(relid, RowExclusiveLock);
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 

@@ -46,6 +46,10 @@ enum SisStageOwn
 /* "sis_sync.stage_student_07" */
 extern char *sis_stage_leaf(SisRecordType type, int slot);
 
+/* How many rows of the run stand in the leaf, and how many are active. */
+extern void sis_stage_leaf_count(SisRecordType type, int slot, int64 run_id,
+								 int64 *rows, int64 *active);
+
 /*
  * Takes a slot for the run and empties it: a free one, else one with an old
  * run's rows that nobody waits for, else a pinned one, oldest first.  The

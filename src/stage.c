@@ -245,10 +245,15 @@ sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
 static void
 flush_buffer(SisStage *stage, StageBuffer *buffer)
 {
+	MemoryContext old;
+
 	if (buffer->nused == 0)
 		return;
+	/* it leaves behind eight bytes a row */
+	old = MemoryContextSwitchTo(buffer->cxt);
 	table_multi_insert(buffer->rel, buffer->slots, buffer->nused,
 					   stage->cid, TABLE_INSERT_SKIP_FSM, buffer->bulk);
+	MemoryContextSwitchTo(old);
 	for (int i = 0; i < buffer->nused; i++)
 		ExecClearTuple(buffer->slots[i]);
 	MemoryContextReset(buffer->cxt);

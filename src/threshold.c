@@ -208,6 +208,31 @@ sis_guard_allows_all(const SisRun *run, SisRecordType type)
 	return sis_value_bool(0, 1);
 }
 
+/* The sync may have a row of that type already. */
+char *
+sis_guard_raise_sql(const SisRun *run, SisRecordType type, const char *percent)
+{
+	return psprintf("INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) "
+					"VALUES (%s, '%s', %s, now() + '1 day') ON CONFLICT (sync, record_type) "
+					"DO UPDATE SET percent = excluded.percent, valid_until = excluded.valid_until",
+					quote_literal_cstr(run->sync->name),
+					sis_record_desc(type)->name, percent);
+}
+
+/* N: counted when the type was compared, if it was. */
+static int64
+count_in_force(const Judge *judge, SisRecordType type)
+{
+	const SisTypeDelta *delta = &judge->delta->types[type];
+
+	if (delta->compared)
+		return delta->in_force;
+	sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE t.in_force",
+								sis_scope_stored_sql(judge->run, type, false)),
+					   &judge->params);
+	return sis_value_int8(0, 1);
+}
+
 static void
 judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 {
@@ -215,10 +240,7 @@ judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 	SisParams	params;
 	char	   *percent;
 
-	sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) t WHERE " SIS_IN_FORCE_SQL,
-								sis_scope_stored_sql(judge->run, type, true)),
-					   &judge->params);
-	counts->in_force = sis_value_int8(0, 1);
+	counts->in_force = count_in_force(judge, type);
 
 	threshold_params(judge->run, type, &params);
 	sis_param_int8(&params, counts->in_force);
@@ -260,7 +282,7 @@ judge_schools(Judge *judge, SisRecordType type)
 	totals = sis_relation_open("school_totals", desc,
 							   psprintf("SELECT u.school, count(*) FROM (%s) t%s, "
 										"LATERAL (SELECT DISTINCT x.school FROM unnest(%s) AS x (school)) u "
-										"WHERE u.school IS NOT NULL AND " SIS_IN_FORCE_SQL " GROUP BY u.school",
+										"WHERE u.school IS NOT NULL AND t.in_force GROUP BY u.school",
 										sis_scope_stored_sql(judge->run, type, true),
 										school_join(judge, type, "t"),
 										schools_sql(type, "t")),
@@ -384,7 +406,6 @@ verdict(Judge *judge)
 				detail;
 	Trip	   *first;
 	ListCell   *lc;
-	const char *sync = quote_literal_cstr(judge->run->sync->name);
 
 	if (judge->trips == NIL)
 		return NULL;
@@ -426,9 +447,9 @@ verdict(Judge *judge)
 			 detail.data,
 			 psprintf("See who it is: SELECT * FROM sis_sync.pending_archive WHERE run_id = %lld. "
 					  "If they should go, raise the threshold for this type until tomorrow: "
-					  "INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES (%s, '%s', ..., now() + '1 day'), and run the sync again.",
-					  (long long) judge->run->id, sync,
-					  sis_record_desc(first->type)->name),
+					  "%s, and run the sync again.",
+					  (long long) judge->run->id,
+					  sis_guard_raise_sql(judge->run, first->type, "...")),
 			 "%s", message.data);
 	return failure;
 }

@@ -161,11 +161,21 @@ sis_param_int8_array(SisParams *params, int64 *values, int n)
 			  false);
 }
 
+/* Until AtEOXact_GUC(…, level). */
+static void
+set_off(const char *name)
+{
+	(void) set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 uint64
 sis_exec(const char *sql, const SisParams *params, int expected)
 {
+	int			level = NewGUCNestLevel();
 	int			result;
 
+	set_off("jit");
 	if (params == NULL)
 		result = SPI_execute(sql, false, 0);
 	else
@@ -176,6 +186,8 @@ sis_exec(const char *sql, const SisParams *params, int expected)
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql);
+	/* true: what an application's trigger has set stays set */
+	AtEOXact_GUC(true, level);
 	return SPI_processed;
 }
 
@@ -264,8 +276,7 @@ roster_settings(bool distrust_statistics)
 	int			level = sis_fix_search_path();
 
 	for (int i = 0; i < (distrust_statistics ? 4 : 2); i++)
-		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		set_off(off[i]);
 	return level;
 }
 

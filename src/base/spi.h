@@ -64,6 +64,8 @@ extern void sis_param(SisParams *params, Oid type, Datum value, bool isnull);
 /*
  * Runs one statement and checks its SPI result code; params may be NULL.
  * Returns the number of rows processed; SPI_tuptable holds the rows.
+ * Always without jit: loading LLVM takes 40 MB of memory for as long as the
+ * backend lives, and no statement of a run wins by it.
  */
 extern uint64 sis_exec(const char *sql, const SisParams *params, int expected);
 

@@ -11,8 +11,10 @@
 
 #include "lib/stringinfo.h"
 
+#include "format/zip.h"
 #include "provider/fileset.h"
 #include "transport/directory.h"
+#include "transport/sftp.h"
 
 #define MAX_LISTED	20			/* files named in a detail */
 
@@ -89,11 +91,38 @@ choose(SisFileSet *set, const Found *found, int n, int *zip,
 	return true;
 }
 
+/* Takes the files of a zip file as the set. */
+static bool
+open_zip(SisFileSet *set, const Found *found, const SisBlob *blob,
+		 SisFailure *failure)
+{
+	set->place = psprintf("zip file \"%s\"", found->name);
+	set->zip = sis_zip_open(blob, found->name, failure);
+	if (set->zip == NULL)
+		return false;
+	set->nfiles = sis_zip_nentries(set->zip);
+	set->files = palloc(Max(set->nfiles, 1) * sizeof(SisSetFile));
+	for (int i = 0; i < set->nfiles; i++)
+	{
+		const SisZipEntry *entry = sis_zip_entry(set->zip, i);
+
+		set->files[i].name = entry->name;
+		set->files[i].size = entry->size;
+
+		/* the time in a zip has no time zone: that of the file counts */
+		set->files[i].mtime = found->mtime;
+		set->files[i].index = i;
+	}
+	return true;
+}
+
 static bool
 find_in_directory(SisFileSet *set, const char *path, SisFailure *failure)
 {
 	SisDirectory *directory = sis_directory_list(path, failure);
 	Found	   *found;
+	SisFileReader *reader;
+	SisBlob		blob;
 	int			zip;
 
 	if (directory == NULL)
@@ -111,10 +140,34 @@ find_in_directory(SisFileSet *set, const char *path, SisFailure *failure)
 		return false;
 	if (zip < 0)
 		return true;
-	return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
-					"This version of sis_sync does not support zip files yet.",
-					"Unpack the file, and name the folder in the server's option \"path\".",
-					"cannot read zip file \"%s\"", found[zip].name);
+	reader = sis_directory_open(directory, &directory->files[zip], failure);
+	if (reader == NULL)
+		return false;
+	blob = sis_directory_blob(reader);
+	return open_zip(set, &found[zip], &blob, failure);
+}
+
+static bool
+fetch_by_sftp(SisFileSet *set, const SisSource *source, SisFailure *failure)
+{
+	SisRemoteSet *remote = sis_sftp_fetch(source, failure);
+	Found	   *found;
+	int			zip;
+
+	if (remote == NULL)
+		return false;
+	set->remote = remote;
+	set->place = psprintf("folder \"%s\"", remote->place);
+	found = palloc(Max(remote->nfiles, 1) * sizeof(Found));
+	for (int i = 0; i < remote->nfiles; i++)
+	{
+		found[i].name = remote->files[i].name;
+		found[i].size = remote->files[i].size;
+		found[i].mtime = remote->files[i].mtime;
+	}
+	return choose(set, found, remote->nfiles, &zip, failure) &&
+		(zip < 0 ||
+		 open_zip(set, &found[zip], &remote->files[zip].blob, failure));
 }
 
 SisFileSet *
@@ -130,7 +183,11 @@ sis_fileset_fetch(const SisSource *source, SisFailure *failure)
 				 "server \"%s\" has no option \"path\"", source->server);
 		return NULL;
 	}
-	return find_in_directory(set, path, failure) ? set : NULL;
+	if (strcmp(source->wrapper, "sis_sftp") == 0 ?
+		fetch_by_sftp(set, source, failure) :
+		find_in_directory(set, path, failure))
+		return set;
+	return NULL;
 }
 
 /* ----------
@@ -138,13 +195,48 @@ sis_fileset_fetch(const SisSource *source, SisFailure *failure)
  * ----------
  */
 
+/* A file of known bytes, from its beginning to its end. */
+typedef struct BlobReader
+{
+	const SisBlob *blob;
+	int64		offset;
+} BlobReader;
+
+static int
+read_blob(void *arg, char *buf, int len)
+{
+	BlobReader *reader = arg;
+	int			n = reader->blob->read_at(reader->blob->arg, reader->offset,
+										  buf, len);
+
+	if (n > 0)
+		reader->offset += n;
+	return n;
+}
+
 bool
 sis_fileset_open(const SisFileSet *set, const SisSetFile *file,
 				 SisSetReader *reader, SisFailure *failure)
 {
-	reader->read = sis_directory_read;
-	reader->arg = sis_directory_open(set->directory,
-									 &set->directory->files[file->index],
-									 failure);
+	if (set->zip != NULL)
+	{
+		reader->read = sis_zip_read;
+		reader->arg = sis_zip_read_open(set->zip, file->index, failure);
+	}
+	else if (set->remote != NULL)
+	{
+		BlobReader *blob = palloc0(sizeof(BlobReader));
+
+		blob->blob = &set->remote->files[file->index].blob;
+		reader->read = read_blob;
+		reader->arg = blob;
+	}
+	else
+	{
+		reader->read = sis_directory_read;
+		reader->arg = sis_directory_open(set->directory,
+										 &set->directory->files[file->index],
+										 failure);
+	}
 	return reader->arg != NULL;
 }

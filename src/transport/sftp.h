@@ -35,8 +35,8 @@ typedef struct SisRemoteSet
  * times of change are looked at again afterwards, so that all files are of one
  * moment.
  *
- * NULL on failure.  The result is in the current memory context, its spools
- * end with the (sub)transaction.  Takes no snapshot and no transaction ID.
+ * NULL on failure.  The result is in the current memory context, its temporary
+ * files included.  Takes no snapshot and no transaction ID.
  */
 extern SisRemoteSet *sis_sftp_fetch(const SisSource *source,
 									SisFailure *failure);

@@ -519,21 +519,29 @@ fail_time(const SisTransfer *transfer, SisFailure *failure)
 }
 
 /* Which check of the certificate failed. */
-static bool
-fail_certificate(const SisTransfer *transfer, SisFailure *failure)
+static const char *
+certificate_reason(const SisTransfer *transfer)
 {
 	long		verdict = X509_V_OK;
 
+	/* OpenSSL checks the chain; the name is checked by libcurl, who says so */
+	if (strstr(transfer->text, "subject name") != NULL)
+		return "it is for another host";
 	curl_easy_getinfo(transfer->handle.easy, CURLINFO_SSL_VERIFYRESULT,
 					  &verdict);
+	return verdict != X509_V_OK ?
+		X509_verify_cert_error_string(verdict) : "it was refused";
+}
+
+static bool
+fail_certificate(const SisTransfer *transfer, SisFailure *failure)
+{
 	return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
 					psprintf("libcurl: %s.", sis_transfer_text(transfer)),
 					"Certificates are always verified; a private authority's certificate is named in the server's option \"ca_file\".",
 					"could not verify the certificate of \"%s\" port %d: %s",
 					transfer->host, transfer->port,
-					verdict != X509_V_OK ?
-					X509_verify_cert_error_string(verdict) :
-					"it is for another host");
+					certificate_reason(transfer));
 }
 
 static bool

@@ -23,6 +23,7 @@
 
 #include "base/record.h"
 #include "format/csv.h"
+#include "harness.h"
 #include "shim.h"
 
 typedef struct Text
@@ -33,13 +34,6 @@ typedef struct Text
 	int			block;			/* bytes per read; 0: random */
 	int			fail_at;		/* read fails from here on; -1: never */
 } Text;
-
-typedef struct Buffer
-{
-	char	   *data;
-	size_t		len;
-	size_t		size;
-} Buffer;
 
 typedef struct Case
 {
@@ -218,32 +212,6 @@ static const Case cases[] = {
 		 "1 row id|x\n2 row 1|<html>\nend\n"),
 };
 
-static int	passed = 0;
-static int	failed = 0;
-static uint64 random_state;
-
-static void
-check(bool ok, const char *name, int block)
-{
-	if (ok)
-		passed++;
-	else
-	{
-		failed++;
-		printf("FAILED: %s (blocks of %d)\n", name, block);
-	}
-}
-
-/* xorshift64*: the same everywhere for one seed. */
-static uint32
-random_below(uint32 n)
-{
-	random_state ^= random_state >> 12;
-	random_state ^= random_state << 25;
-	random_state ^= random_state >> 27;
-	return (uint32) ((random_state * UINT64CONST(2685821657736338717)) >> 32) % n;
-}
-
 static int
 read_text(void *arg, char *buf, int len)
 {
@@ -258,29 +226,6 @@ read_text(void *arg, char *buf, int len)
 		memcpy(buf, text->data + text->pos, n);
 	text->pos += n;
 	return n;
-}
-
-static void
-put(Buffer *buf, const char *data, size_t len)
-{
-	if (len == 0)
-		return;
-	if (buf->len + len + 1 > buf->size)
-	{
-		buf->size = 2 * (buf->len + len + 1);
-		buf->data = realloc(buf->data, buf->size);
-		if (buf->data == NULL)
-			abort();
-	}
-	memcpy(buf->data + buf->len, data, len);
-	buf->len += len;
-	buf->data[buf->len] = '\0';
-}
-
-static void
-put_string(Buffer *buf, const char *string)
-{
-	put(buf, string, strlen(string));
 }
 
 static void
@@ -427,7 +372,7 @@ run_cases(void)
 										  size, -1);
 
 			check(broken == NULL && strcmp(out.data, c->expected) == 0,
-				  c->name, size);
+				  "%s (blocks of %d)", c->name, size);
 			if (broken != NULL)
 				printf("\t%s\n", broken);
 			else if (strcmp(out.data, c->expected) != 0)
@@ -462,7 +407,7 @@ run_long(const char *name, const char *head, const char *middle, int fill,
 
 		check(broken == NULL && out.len >= len &&
 			  strcmp(out.data + out.len - len, expected) == 0,
-			  name, blocks[i]);
+			  "%s (blocks of %d)", name, blocks[i]);
 	}
 	free(text.data);
 	free(out.data);
@@ -506,7 +451,7 @@ run_limits(void)
 
 	broken = run_text(&out, "id\n1\n2\n", 7, PG_UTF8, 3, 6);
 	check(broken == NULL && strcmp(out.data, "1 failed read\n") == 0,
-		  "read error in the first bytes", 3);
+		  "read error in the first bytes");
 	free(out.data);
 }
 
@@ -644,7 +589,7 @@ run_mangled(uint64 seed, int iterations)
 	Buffer		parts = {0};
 	int			compared = 0;
 
-	random_state = seed * UINT64CONST(0x9E3779B97F4A7C15) + 1;
+	seed_random(seed);
 	for (int i = 0; i < iterations; i++)
 	{
 		char		scratch[2048];
@@ -699,7 +644,7 @@ run_mangled(uint64 seed, int iterations)
 		if (broken == NULL)
 			broken = run_text(&parts, text, len, encoding, 0,
 							  random_below(len + 1));
-		check(broken == NULL, name, 0);
+		check(broken == NULL, "%s", name);
 		if (broken != NULL)
 			printf("\t%s\n", broken);
 		free(text);
@@ -720,15 +665,6 @@ read_file(void *arg, char *buf, int len)
 	size_t		n = fread(buf, 1, len, arg);
 
 	return ferror((FILE *) arg) ? -1 : (int) n;
-}
-
-static double
-seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
 static int
@@ -810,6 +746,5 @@ main(int argc, char **argv)
 	run_cases();
 	run_limits();
 	run_mangled(seed, iterations);
-	printf("%d passed, %d failed\n", passed, failed);
-	return failed > 0 ? 1 : 0;
+	return finish_checks();
 }

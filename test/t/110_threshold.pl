@@ -105,6 +105,11 @@ like($error->{message}, qr/(?<![\d.])$_(?![\d.]*\d)/,
 	"SI001: the primary message has $_")
   for 51, 501, 10, 50;
 like($error->{hint}, qr/threshold/i, 'SI001: the hint names a way on');
+my ($raise) = $error->{hint} =~ /(INSERT INTO .*?), and run/;
+$call->do($raise =~ s/\.\.\./$_/r) for 30, 20;
+is($call->value("SELECT percent FROM sis_sync.sync_threshold WHERE sync = '$call->{name}'"),
+	20, 'SI001: the statement of the hint works, the second time too');
+$call->do("DELETE FROM sis_sync.sync_threshold WHERE sync = '$call->{name}'");
 $call->all_counts_are('51 leave: archived', 'archived');
 $call->counts_are('51 leave: creates and updates are kept', student => {
 		created => 3, updated => 7, unchanged => 443, to_archive => 51,

@@ -33,6 +33,7 @@ $node->run($db, q{
 	CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
 	  INSERT INTO audit VALUES (current_user, current_setting('search_path'), NEW.source_id);
+	  PERFORM set_config('audit.jit', current_setting('jit'), false);
 	  RETURN NEW;
 	END $$;
 	CREATE TRIGGER note AFTER INSERT ON roster.student
@@ -196,6 +197,13 @@ is($node->fails($db, 'SELECT * FROM sis_sync.stage_student', role => 'sync_runne
 is($node->fails($db, q{SELECT sis_sync.run_atomic('springfield')},
 		role => 'sync_runner')->{sqlstate},
 	'42501', 'nor run a function it was not granted');
+
+# Rosters are written without jit, and what a trigger sets stays set.
+$s->{district}->add('student');
+$s->write;
+is_deeply($node->session($db, role => 'sync_runner')->query(
+		"SET jit = on; $call; SELECT current_setting('jit'), current_setting('audit.jit', true)")
+	->{out}, [ [ 'on', 'off' ] ], 'jit is off in a trigger only, whose setting stays');
 
 # Nothing is done with more rights than the caller's.
 for my $right (qw(INSERT UPDATE SELECT))

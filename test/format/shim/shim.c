@@ -26,6 +26,8 @@ typedef struct Chunk
 
 MemoryContext CurrentMemoryContext = NULL;
 volatile sig_atomic_t InterruptPending = false;
+sigjmp_buf *PG_exception_stack = NULL;
+ErrorContextCallback *error_context_stack = NULL;
 
 static Chunk chunks = {&chunks, &chunks};
 static MemoryContextCallback *callbacks = NULL;
@@ -132,12 +134,64 @@ shim_reset(void)
 		pfree(chunks.next + 1);
 }
 
+char *
+pstrdup(const char *in)
+{
+	return pnstrdup(in, strlen(in));
+}
+
+char *
+pnstrdup(const char *in, Size len)
+{
+	char	   *out;
+
+	len = strnlen(in, len);
+	out = palloc(len + 1);
+	memcpy(out, in, len);
+	out[len] = '\0';
+	return out;
+}
+
+/* Somebody has cancelled. */
 void
 ProcessInterrupts(void)
 {
+	InterruptPending = false;
+	shim_throw();
 }
 
-/* No error is expected; one that is raised ends the harness. */
+/* Errors are told apart by nothing: one is thrown, or it is not. */
+void
+shim_throw(void)
+{
+	if (PG_exception_stack == NULL)
+		give_up(": raised an error");
+	siglongjmp(*PG_exception_stack, 1);
+}
+
+void
+pg_re_throw(void)
+{
+	shim_throw();
+}
+
+ErrorData *
+CopyErrorData(void)
+{
+	return palloc0(sizeof(ErrorData));
+}
+
+void
+FlushErrorState(void)
+{
+}
+
+void
+ReThrowError(ErrorData *edata)
+{
+	shim_throw();
+}
+
 bool
 errstart(int elevel, const char *domain)
 {
@@ -176,10 +230,28 @@ errdetail(const char *fmt,...)
 	return 0;
 }
 
+int
+errdetail_internal(const char *fmt,...)
+{
+	return 0;
+}
+
+int
+errhint(const char *fmt,...)
+{
+	return 0;
+}
+
+int
+err_generic_string(int field, const char *str)
+{
+	return 0;
+}
+
 void
 errfinish(const char *filename, int lineno, const char *funcname)
 {
-	give_up(": raised an error");
+	shim_throw();
 }
 
 void

@@ -8,4 +8,7 @@
 /* Ends the one memory context: its callbacks, then all its memory. */
 extern void shim_reset(void);
 
+/* Throws an error, to the innermost PG_TRY. */
+extern void shim_throw(void) pg_attribute_noreturn();
+
 #endif
