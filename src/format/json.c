@@ -16,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include <json-c/json.h>
 
 #include "utils/memutils.h"
@@ -25,7 +27,8 @@
 
 typedef enum State
 {
-	STATE_START,				/* before the object */
+	STATE_START,				/* before all, where a mark may stand */
+	STATE_OBJECT,				/* before the object */
 	STATE_FIRST_KEY,			/* a key or the object's end */
 	STATE_KEY,					/* a key */
 	STATE_COLON,
@@ -46,6 +49,7 @@ typedef struct Beside
 struct SisJson
 {
 	struct json_tokener *tokener;
+	bool		is_spoilt;		/* the tokener has to be made anew */
 	struct json_object *record;	/* the current one, or NULL */
 	Beside		beside[SIS_JSON_MAX_BESIDE];
 	int			nbeside;
@@ -114,12 +118,7 @@ sis_json_create(void)
 	json->callback.func = free_json;
 	json->callback.arg = json;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &json->callback);
-	json->tokener = json_tokener_new_ex(SIS_JSON_MAX_DEPTH);
-	if (json->tokener == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
-	json_tokener_set_flags(json->tokener, JSON_TOKENER_STRICT);
+	json->is_spoilt = true;
 	initStringInfo(&json->carry);
 	initStringInfo(&json->clean);
 	json->last = SIS_JSON_END;
@@ -223,29 +222,60 @@ collect(SisJson *json, SisValue *value)
  * ----------
  */
 
-/* How many keys an object has, and all objects in it. */
-static int
-count_keys(struct json_object *node)
+/*
+ * Counts the keys of an object, and of all objects in it.  False when there is
+ * a number that is none: json-c takes NaN and Infinity.
+ */
+static bool
+inspect(struct json_object *node, int *nkeys)
 {
-	int			n = 0;
-
 	if (json_object_is_type(node, json_type_object))
 	{
 		struct json_object_iterator i = json_object_iter_begin(node);
 		struct json_object_iterator end = json_object_iter_end(node);
 
-		n = json_object_object_length(node);
+		*nkeys += json_object_object_length(node);
 		for (; !json_object_iter_equal(&i, &end); json_object_iter_next(&i))
-			n += count_keys(json_object_iter_peek_value(&i));
+		{
+			if (!inspect(json_object_iter_peek_value(&i), nkeys))
+				return false;
+		}
 	}
 	else if (json_object_is_type(node, json_type_array))
 	{
 		int			length = (int) json_object_array_length(node);
 
 		for (int i = 0; i < length; i++)
-			n += count_keys(json_object_array_get_idx(node, i));
+		{
+			if (!inspect(json_object_array_get_idx(node, i), nkeys))
+				return false;
+		}
 	}
-	return n;
+	else if (json_object_is_type(node, json_type_double))
+		return isfinite(json_object_get_double(node));
+	return true;
+}
+
+/*
+ * Makes the tokener ready.  Its own reset forgets no half of a surrogate pair,
+ * which would then show up in the next record (json-c 0.16).
+ */
+static void
+reset_tokener(SisJson *json)
+{
+	if (json->is_spoilt)
+	{
+		if (json->tokener != NULL)
+			json_tokener_free(json->tokener);
+		json->tokener = json_tokener_new_ex(SIS_JSON_MAX_DEPTH);
+		if (json->tokener == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory")));
+		json_tokener_set_flags(json->tokener, JSON_TOKENER_STRICT);
+		json->is_spoilt = false;
+	}
+	json_tokener_reset(json->tokener);
 }
 
 /*
@@ -257,20 +287,17 @@ parse(SisJson *json, SisValue value, struct json_object **node)
 {
 	enum json_tokener_error error;
 
-	/* a number ends where json-c sees another byte: a zero will do */
+	reset_tokener(json);
 	if (json->scan.is_scalar)
 	{
+		/* a number ends where json-c sees another byte: a zero will do */
 		char	   *copy = pnstrdup(value.data, value.len);
 
-		json_tokener_reset(json->tokener);
 		*node = json_tokener_parse_ex(json->tokener, copy, value.len + 1);
 		pfree(copy);
 	}
 	else
-	{
-		json_tokener_reset(json->tokener);
 		*node = json_tokener_parse_ex(json->tokener, value.data, value.len);
-	}
 	error = json_tokener_get_error(json->tokener);
 	if (error == json_tokener_success &&
 		(int) json_tokener_get_parse_end(json->tokener) >= value.len)
@@ -278,6 +305,7 @@ parse(SisJson *json, SisValue value, struct json_object **node)
 	if (*node != NULL)
 		json_object_put(*node);
 	*node = NULL;
+	json->is_spoilt = true;
 	return fail(json, error == json_tokener_error_depth ?
 				SIS_JSON_TOO_DEEP : SIS_JSON_SYNTAX);
 }
@@ -294,14 +322,18 @@ take_record(SisJson *json, SisValue value)
 {
 	SisJsonProblem problem = sis_json_check(&json->scan, &value, &json->clean);
 	int			ncolons = json->scan.ncolons;
+	int			nkeys = 0;
 
 	if (json->count == SIS_JSON_MAX_RECORDS)
 		return fail(json, SIS_JSON_TOO_MANY);
 	if (!parse(json, value, &json->record))
 		return false;
 	json->count++;
+	json->is_spoilt = problem != SIS_JSON_OK;
 	end_value(json);
-	if (problem == SIS_JSON_OK && count_keys(json->record) != ncolons)
+	if (!inspect(json->record, &nkeys))
+		return fail(json, SIS_JSON_SYNTAX);
+	if (problem == SIS_JSON_OK && nkeys != ncolons)
 		problem = SIS_JSON_DOUBLE_KEY;
 	json->problem = problem;
 	return true;
@@ -378,6 +410,8 @@ skip_mark(SisJson *json)
 	while (json->offset < 3 && json->len > 0 &&
 		   json->data[0] == mark[json->offset])
 		take(json, 1);
+	if (json->len > 0)
+		json->state = STATE_OBJECT;
 }
 
 /* Takes one byte that is a sign of the page's own structure. */
@@ -388,7 +422,7 @@ take_sign(SisJson *json)
 
 	switch (json->state)
 	{
-		case STATE_START:
+		case STATE_OBJECT:
 			if (c == '<')
 				return fail(json, SIS_JSON_HTML);
 			if (c == '[')
