@@ -36,6 +36,7 @@ OBJS = \
 	src/provider/oneroster_auth.o \
 	src/provider/oneroster_refusal.o \
 	src/provider/oneroster_map.o \
+	src/provider/oneroster_users.o \
 	src/provider/csv_clever.o \
 	src/provider/recordspool.o \
 	src/provider/clever.o \

@@ -82,24 +82,6 @@ repalloc(void *pointer, Size size)
 	return chunk_link(realloc(chunk_unlink(pointer), sizeof(Chunk) + size));
 }
 
-char *
-pnstrdup(const char *in, Size len)
-{
-	char	   *copy;
-
-	len = strnlen(in, len);
-	copy = palloc(len + 1);
-	memcpy(copy, in, len);
-	copy[len] = '\0';
-	return copy;
-}
-
-char *
-pstrdup(const char *in)
-{
-	return pnstrdup(in, strlen(in));
-}
-
 void
 pfree(void *pointer)
 {
