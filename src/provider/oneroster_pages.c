@@ -16,15 +16,19 @@
 #include "postgres.h"
 
 #include "base/fingerprint.h"
+#include "base/seen.h"
+#include "base/textlist.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "provider/jsonmap.h"
 #include "provider/oneroster_rest.h"
 
-/* Memory of the sets of IDs: 26 bits for each of 5 M enrollments. */
-#define SEEN_KB				512
-#define SEEN_USERS_KB		4096
-#define SEEN_ENROLLMENTS_KB	16384
+/*
+ * Memory of a set of IDs: 26 bits for each of 5 M.  It is made only for lists
+ * that are not sorted.
+ */
+#define SEEN_KB			16384
 
 /*
  * So many pages of a list for each connection are asked for ahead, so that a
@@ -34,13 +38,6 @@
 
 /* More IDs than this twice are no accident: no need to look at each. */
 #define MAX_SUSPECTS	100000
-
-/* An ID that may have come twice; its hash is the key. */
-typedef struct Suspect
-{
-	uint64		hash;
-	int64		line;			/* 0: not found yet */
-} Suspect;
 
 static bool page_end(SisRestCall *call);
 static void page_record(SisRestCall *call, const SisJsonNode *record);
@@ -72,17 +69,12 @@ sis_oneroster_list_create(SisOneRoster *roster,
 						  SisOneRosterCollection collection, const char *name)
 {
 	SisOneRosterList *list = palloc0(sizeof(SisOneRosterList));
-	MemoryContext old = MemoryContextSwitchTo(roster->ids_cxt);
 
 	list->roster = roster;
 	list->collection = collection;
 	list->name = name;
 	list->total = -1;
 	list->size = roster->page_size;
-	list->seen = sis_seen_create(collection == SIS_OR_USERS ? SEEN_USERS_KB :
-								 collection == SIS_OR_ENROLLMENTS ?
-								 SEEN_ENROLLMENTS_KB : SEEN_KB);
-	MemoryContextSwitchTo(old);
 	return list;
 }
 
@@ -107,6 +99,9 @@ ask(SisOneRosterList *list, int64 offset, int limit, bool overlaps)
 	page->offset = offset;
 	page->limit = limit;
 	page->overlaps = overlaps;
+	page->is_sorted = true;
+	initStringInfo(&page->first_id);
+	initStringInfo(&page->last_id);
 	call->collection = list->name;
 	call->url = sis_oneroster_url(roster, list->name, offset, limit);
 	call->array = list->name;
@@ -161,49 +156,35 @@ ask_ahead(SisOneRosterList *list)
  * ----------
  */
 
-/* Notes an ID; one that may have been there before is looked at later. */
 static void
-note_id(SisOneRosterList *list, SisValue id)
+keep_id(StringInfo buf, SisValue id)
 {
-	uint64		hash;
-	bool		found;
+	resetStringInfo(buf);
+	if (id.data != NULL)
+		appendBinaryStringInfo(buf, id.data, id.len);
+}
 
-	if (id.data == NULL || !sis_seen_add(list->seen, id.data, id.len))
-		return;
-	if (list->suspects == NULL)
-	{
-		HASHCTL		ctl = {0};
+/* Is an ID greater, by its bytes, than the one kept? */
+static bool
+is_greater(SisValue id, const StringInfoData *than)
+{
+	SisValue	other = {than->data, than->len};
 
-		ctl.keysize = sizeof(uint64);
-		ctl.entrysize = sizeof(Suspect);
-		ctl.hcxt = list->roster->ids_cxt;
-		list->suspects = hash_create("sis_sync suspects", 128, &ctl,
-									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	hash = sis_hash64(id.data, id.len, 0);
-	if (hash_get_num_entries(list->suspects) < MAX_SUSPECTS)
-		((Suspect *) hash_search(list->suspects, &hash, HASH_ENTER,
-								 &found))->line = 0;
+	return id.data != NULL && than->len > 0 &&
+		sis_compare_values(id, other) > 0;
 }
 
 /* Counts a row; false for the one that the page before had as well. */
 static bool
 count_row(SisOneRosterPage *page, SisValue id)
 {
-	SisOneRosterList *list = page->list;
-	MemoryContext old = MemoryContextSwitchTo(list->roster->pull_cxt);
-	bool		is_new = page->count > 0 || !page->overlaps;
-
 	page->count++;
 	if (page->count == 1)
-		page->first_id = id.data != NULL ? pnstrdup(id.data, id.len) : NULL;
-	if (page->last_id != NULL)
-		pfree(page->last_id);
-	page->last_id = id.data != NULL ? pnstrdup(id.data, id.len) : NULL;
-	if (is_new)
-		note_id(list, id);
-	MemoryContextSwitchTo(old);
-	return is_new;
+		keep_id(&page->first_id, id);
+	else if (page->is_sorted && !is_greater(id, &page->last_id))
+		page->is_sorted = false;
+	keep_id(&page->last_id, id);
+	return page->count > 1 || !page->overlaps;
 }
 
 static void
@@ -280,11 +261,9 @@ check_revision(SisOneRoster *roster, const SisRestCall *call)
 }
 
 static bool
-same_id(const char *a, const char *b)
+same_id(const StringInfoData *a, const StringInfoData *b)
 {
-	if (a == NULL || b == NULL)
-		return a == b;
-	return strcmp(a, b) == 0;
+	return a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
 }
 
 static void
@@ -337,7 +316,7 @@ take_uncounted(SisOneRosterList *list, SisOneRosterPage *page,
 		llast(list->pages);
 
 	/* what follows is asked for only when it does: else it may never end */
-	if (page->overlaps && !same_id(before->last_id, page->first_id))
+	if (page->overlaps && !same_id(&before->last_id, &page->first_id))
 		report_shift(page);
 	else if (page->count > overlap_of(page) && !is_last_by_link(call))
 	{
@@ -407,10 +386,15 @@ compare_pages(const ListCell *a, const ListCell *b)
 	return x->offset < y->offset ? -1 : x->offset > y->offset ? 1 : 0;
 }
 
-static void
+/*
+ * Do the pages follow one another?  Returns whether all IDs are in order too:
+ * then none of them comes twice.
+ */
+static bool
 check_order(SisOneRosterList *list)
 {
 	const SisOneRosterPage *before = NULL;
+	bool		is_sorted = true;
 	ListCell   *lc;
 
 	list_sort(list->pages, compare_pages);
@@ -419,17 +403,29 @@ check_order(SisOneRosterList *list)
 		const SisOneRosterPage *page = lfirst(lc);
 
 		if (page->overlaps && before != NULL &&
-			!same_id(before->last_id, page->first_id))
+			!same_id(&before->last_id, &page->first_id))
 			report_shift(page);
+		if (!page->is_sorted || (before != NULL && !page->overlaps))
+			is_sorted = false;
 		before = page;
 	}
+	return is_sorted;
 }
 
-/* A sink that looks for suspects among the records of a list. */
+/* An ID that may have come twice; its hash is the key. */
+typedef struct Suspect
+{
+	uint64		hash;
+	int64		line;			/* 0: not found yet */
+} Suspect;
+
+/* A sink that looks for IDs that come twice among the records of a list. */
 typedef struct Search
 {
 	SisSink		sink;			/* must be first */
 	SisOneRosterList *list;
+	SisSeen    *seen;			/* first time through; else NULL */
+	HTAB	   *suspects;
 	int64		repeats;		/* IDs that stand on two pages */
 } Search;
 
@@ -463,7 +459,17 @@ look_at(Search *search, const char *source, SisValue id, int64 line)
 	if (strcmp(source, list->name) != 0 || id.data == NULL)
 		return;
 	hash = sis_hash64(id.data, id.len, 0);
-	suspect = hash_search(list->suspects, &hash, HASH_FIND, NULL);
+	if (search->seen != NULL)
+	{
+		if (sis_seen_add(search->seen, id.data, id.len) &&
+			hash_get_num_entries(search->suspects) < MAX_SUSPECTS)
+		{
+			suspect = hash_search(search->suspects, &hash, HASH_ENTER, NULL);
+			suspect->line = 0;
+		}
+		return;
+	}
+	suspect = hash_search(search->suspects, &hash, HASH_FIND, NULL);
 	if (suspect == NULL)
 		return;
 	if (suspect->line == 0)
@@ -494,24 +500,32 @@ pass_over(SisSink *sink, int types)
 }
 
 /*
- * The set of IDs errs now and then, and an ID that stands twice on one page is
- * a fault of the data and not of the paging: so the records are looked through
- * for the suspects.
+ * Looks for IDs that stand on two pages.  One that stands twice on one page is
+ * a fault of the data and not of the paging.  The set of IDs errs now and
+ * then, so the records are gone through twice.
  */
 static void
-check_suspects(SisOneRosterList *list)
+check_repeats(SisOneRosterList *list)
 {
 	Search		search = {0};
+	HASHCTL		ctl = {0};
 
-	if (list->suspects == NULL)
-		return;
+	ctl.keysize = sizeof(uint64);
+	ctl.entrysize = sizeof(Suspect);
+	ctl.hcxt = CurrentMemoryContext;
+	search.suspects = hash_create("sis_sync suspects", 128, &ctl,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	search.list = list;
 	search.sink.put = look_at_record;
 	search.sink.reject = look_at_reject;
 	search.sink.row_read = pass_over;
 	search.sink.failure = list->roster->failure;
 	search.sink.wants = list->roster->wants;
+	search.seen = sis_seen_create(SEEN_KB);
 	sis_recordspool_replay(list->roster->spool, &search.sink);
+	search.seen = NULL;
+	if (hash_get_num_entries(search.suspects) > 0)
+		sis_recordspool_replay(list->roster->spool, &search.sink);
 	if (search.repeats > 0)
 		set_drift(list->roster,
 				  psprintf("IDs stand on two pages of \"%s\": " INT64_FORMAT ".",
@@ -521,17 +535,24 @@ check_suspects(SisOneRosterList *list)
 void
 sis_oneroster_list_check(SisOneRosterList *list)
 {
-	MemoryContext old = MemoryContextSwitchTo(list->roster->pull_cxt);
+	SisOneRoster *roster = list->roster;
+	MemoryContext cxt = AllocSetContextCreate(roster->pull_cxt,
+											  "sis_sync OneRoster check",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(roster->pull_cxt);
+	bool		is_sorted = check_order(list);
 
-	check_order(list);
-	if (list->total >= 0 && !list->absent &&
-		sis_oneroster_list_rows(list) != list->total)
-		set_drift(list->roster,
+	if (list->total >= 0 && sis_oneroster_list_rows(list) != list->total)
+		set_drift(roster,
 				  psprintf("The list \"%s\" has " INT64_FORMAT
 						   " rows, and its pages " INT64_FORMAT ".",
 						   list->name, list->total,
 						   sis_oneroster_list_rows(list)));
-	if (list->roster->drift == NULL)
-		check_suspects(list);
+	MemoryContextSwitchTo(cxt);
+	if (roster->drift == NULL && !is_sorted && list_length(list->pages) > 1)
+		check_repeats(list);
 	MemoryContextSwitchTo(old);
+	/* what was found there is still to be read */
+	if (roster->drift == NULL)
+		MemoryContextDelete(cxt);
 }

@@ -24,20 +24,23 @@
 #define PATH_V1P1			"/ims/oneroster/v1p1"
 #define PATH_V1P2			"/ims/oneroster/rostering/v1p2"
 
-/* What there is to ask for; in the order of SisOneRosterCollection. */
+/*
+ * What there is to ask for, in the order of SisOneRosterCollection: the long
+ * lists first, so that their pages can fill the connections.
+ */
 static const struct
 {
 	const char *name;
 	SisRecordType types[4];
 	int			ntypes;
 }			collections[SIS_OR_N_COLLECTIONS] = {
-	{"orgs", {SIS_SCHOOL}, 1},
-	{"academicSessions", {SIS_TERM}, 1},
-	{"courses", {SIS_COURSE}, 1},
-	{"classes", {SIS_SECTION}, 1},
-	{"users", {SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT}, 4},
 	{"enrollments", {SIS_ENROLLMENT}, 1},
-	{"demographics", {SIS_STUDENT}, 0}
+	{"users", {SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT}, 4},
+	{"demographics", {SIS_STUDENT}, 0},
+	{"classes", {SIS_SECTION}, 1},
+	{"courses", {SIS_COURSE}, 1},
+	{"orgs", {SIS_SCHOOL}, 1},
+	{"academicSessions", {SIS_TERM}, 1}
 };
 
 static const SisRestService oneroster_service = {
@@ -206,9 +209,6 @@ begin_pull(SisOneRoster *roster)
 	roster->pull_cxt = AllocSetContextCreate(roster->cxt,
 											 "sis_sync OneRoster pull",
 											 ALLOCSET_DEFAULT_SIZES);
-	roster->ids_cxt = AllocSetContextCreate(roster->pull_cxt,
-											"sis_sync OneRoster IDs",
-											ALLOCSET_DEFAULT_SIZES);
 	roster->spool = sis_recordspool_create(roster->wants);
 	sis_rest_set_spool(roster->rest, roster->spool);
 	roster->perm_rev = NULL;
@@ -258,7 +258,6 @@ pull(SisOneRoster *roster)
 		if (roster->lists[i] != NULL && roster->drift == NULL)
 			sis_oneroster_list_check(roster->lists[i]);
 	}
-	MemoryContextDelete(roster->ids_cxt);
 	return true;
 }
 

@@ -9,11 +9,9 @@
 #ifndef SIS_ONEROSTER_REST_H
 #define SIS_ONEROSTER_REST_H
 
-#include "base/seen.h"
 #include "nodes/pg_list.h"
 #include "provider/rest.h"
 #include "transport/oauth.h"
-#include "utils/hsearch.h"
 
 typedef struct SisOneRoster SisOneRoster;
 typedef struct SisOneRosterList SisOneRosterList;
@@ -22,16 +20,16 @@ typedef struct SisOneRosterMap SisOneRosterMap;
 /* The top-level collections, in the order in which they are asked for. */
 typedef enum SisOneRosterCollection
 {
-	SIS_OR_ORGS,
-	SIS_OR_SESSIONS,
-	SIS_OR_COURSES,
-	SIS_OR_CLASSES,
-	SIS_OR_USERS,
 	SIS_OR_ENROLLMENTS,
-	SIS_OR_DEMOGRAPHICS
+	SIS_OR_USERS,
+	SIS_OR_DEMOGRAPHICS,
+	SIS_OR_CLASSES,
+	SIS_OR_COURSES,
+	SIS_OR_ORGS,
+	SIS_OR_SESSIONS
 } SisOneRosterCollection;
 
-#define SIS_OR_N_COLLECTIONS	(SIS_OR_DEMOGRAPHICS + 1)
+#define SIS_OR_N_COLLECTIONS	(SIS_OR_SESSIONS + 1)
 
 typedef enum SisOneRosterAuth
 {
@@ -68,7 +66,6 @@ struct SisOneRoster
 	SisRest    *rest;
 	SisRecordSpool *spool;
 	MemoryContext pull_cxt;		/* gone with it */
-	MemoryContext ids_cxt;		/* of the sets of IDs: gone before */
 	SisOneRosterList *lists[SIS_OR_N_COLLECTIONS];	/* NULL: not wanted */
 	SisOneRosterMap *map;
 	char	   *perm_rev;		/* x-perm-rev, NULL: none yet */
@@ -92,8 +89,6 @@ struct SisOneRosterList
 	int			size;			/* rows of a page, as the service gives them */
 	int			nopen;			/* pages under way */
 	List	   *pages;			/* of those that came */
-	SisSeen    *seen;			/* IDs */
-	HTAB	   *suspects;		/* IDs that may have come twice, or NULL */
 };
 
 /* One page: what call->arg points to. */
@@ -104,8 +99,9 @@ typedef struct SisOneRosterPage
 	int			limit;
 	bool		overlaps;		/* its first row is the last of the page before */
 	int			count;			/* rows it brought, that one included */
-	char	   *first_id;
-	char	   *last_id;
+	bool		is_sorted;		/* each ID is greater than the one before */
+	StringInfoData first_id;	/* empty: it could not be read */
+	StringInfoData last_id;
 	int			token_number;	/* it was asked for with that token */
 } SisOneRosterPage;
 

@@ -244,7 +244,7 @@ put_link(SisOneRosterMap *map, SisRestCall *call, const SisJsonNode *node,
 	sis_oneroster_put(call, record);
 }
 
-/* The key, whatever the service calls it. */
+/* The list, whatever the service calls it. */
 static const SisJsonNode *
 agents_of(const SisJsonNode *node)
 {
@@ -259,9 +259,8 @@ agents_of(const SisJsonNode *node)
 }
 
 static bool
-names_agents(const SisJsonNode *node)
+names_any(const SisJsonNode *agents)
 {
-	const SisJsonNode *agents = agents_of(node);
 	int			n = sis_json_length(agents);
 
 	for (int i = 0; i < n; i++)
@@ -278,14 +277,12 @@ names_agents(const SisJsonNode *node)
  */
 static void
 put_links(SisOneRosterMap *map, SisRestCall *call, const SisJsonNode *node,
-		  SisRecordType type, const char *relationship)
+		  const SisJsonNode *agents, SisRecordType type,
+		  const char *relationship)
 {
-	const SisJsonNode *agents = agents_of(node);
 	int			n = sis_json_length(agents);
 	SisValue	self = sis_json_find(node, "sourcedId");
 
-	if (sis_oneroster_is_deleted(node))
-		return;
 	for (int i = 0; i < n; i++)
 	{
 		SisValue	agent = sis_oneroster_ref(sis_json_item(agents, i));
@@ -328,6 +325,19 @@ put_person(SisOneRosterMap *map, SisRecordType type, SisRestCall *call,
 	sis_oneroster_put(call, record);
 }
 
+/* Rejects a user, and the links named by it, whose IDs are not known. */
+static void
+reject_user(SisRestCall *call, SisValue id, int types, const char *key,
+			const char *reason, bool has_links)
+{
+	SisValue	none = {NULL, 0};
+
+	sis_oneroster_reject(call, types, id, key, reason);
+	if (has_links)
+		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_STUDENT_CONTACT), none,
+							 "agents", "the user was rejected");
+}
+
 void
 sis_oneroster_put_user(SisOneRosterMap *map, SisRestCall *call,
 					   const SisJsonNode *node)
@@ -336,45 +346,39 @@ sis_oneroster_put_user(SisOneRosterMap *map, SisRestCall *call,
 		SIS_STUDENT, SIS_STAFF, SIS_CONTACT
 	};
 	SisValue	id = sis_json_find(node, "sourcedId");
-	bool		links = names_agents(node);
+	const SisJsonNode *agents = agents_of(node);
+	bool		has_links = names_any(agents);
+	bool		deleted = sis_oneroster_is_deleted(node);
 	Roles		roles;
 
-	if (agents_of(node) != NULL)
-		map->has_agents = true;
+	map->has_agents |= agents != NULL;
 	read_roles(map, node, &roles);
 	/* a deleted user needs no more than the ID: deleted as any of them */
-	if (roles.types == 0 && roles.single.data == NULL && roles.list == NULL &&
-		sis_oneroster_is_deleted(node))
-	{
-		roles.types = SIS_PERSON_TYPES;
+	if (deleted && roles.list == NULL && roles.single.data == NULL)
 		roles.problem = NULL;
-	}
+	if (roles.types == 0 || roles.problem != NULL)
+		roles.types = SIS_PERSON_TYPES;
 
-	call->sink->row_read(call->sink, roles.problem != NULL ?
-						 SIS_PERSON_TYPES : roles.types);
-	if (links)
+	call->sink->row_read(call->sink, roles.types);
+	if (has_links)
 		call->sink->row_read(call->sink, SIS_TYPE_BIT(SIS_STUDENT_CONTACT));
-	if (roles.problem != NULL || id.data == NULL)
+	if (roles.problem != NULL)
+		reject_user(call, id, roles.types, "role", roles.problem, has_links);
+	else if (id.data == NULL)
+		reject_user(call, id, roles.types, "sourcedId", "the ID is missing",
+					has_links);
+	else
 	{
-		SisValue	none = {NULL, 0};
+		for (int i = 0; i < (int) lengthof(persons); i++)
+		{
+			SisRecordType type = persons[i];
 
-		sis_oneroster_reject(call, roles.problem != NULL ? SIS_PERSON_TYPES : roles.types,
-			   id, roles.problem != NULL ? "role" : "sourcedId",
-			   roles.problem != NULL ? roles.problem : "the ID is missing");
-		if (links)
-			sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_STUDENT_CONTACT), none, "agents",
-				   "the user was rejected");
-		return;
-	}
-	for (int i = 0; i < (int) lengthof(persons); i++)
-	{
-		SisRecordType type = persons[i];
-
-		if ((roles.types & SIS_TYPE_BIT(type)) == 0)
-			continue;
-		put_person(map, type, call, node, &roles);
-		if (type != SIS_STAFF)
-			put_links(map, call, node, type,
-					  type == SIS_CONTACT ? relationship_of(&roles) : NULL);
+			if ((roles.types & SIS_TYPE_BIT(type)) == 0)
+				continue;
+			put_person(map, type, call, node, &roles);
+			if (type != SIS_STAFF && !deleted)
+				put_links(map, call, node, agents, type,
+						  type == SIS_CONTACT ? relationship_of(&roles) : NULL);
+		}
 	}
 }

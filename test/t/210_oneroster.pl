@@ -137,6 +137,8 @@ my %ways = (
 	'a lowered limit' => { clamp => 7 },
 	'a lowered limit, no totals' => { clamp => 7, totals => \0 },
 	'a revision' => { perm_rev => 'r-17' },
+	'an order of its own' => { order => 'backwards' },
+	'an order of its own, no totals' => { order => 'backwards', totals => \0 },
 	'uncompressed' => { plain => \1 },
 	'plain HTTP' => { tls => 0 },
 	'references as plain IDs' => { flat => \1 },

@@ -106,6 +106,21 @@ for my $kind (qw(grow swap))
 	}
 }
 
+# A row from another page where the order is the service's own
+{
+	my $s = make('own order', service => { order => 'backwards' });
+
+	$s->succeeds('first load');
+	for my $at (@PLACES)
+	{
+		with_fault($s, $at, 99, kind => 'repeat', row => $at eq 'first' ? 75 : 3);
+		like($s->run_ends_in('SI007', "a row from another page at the $at page")->{detail},
+			qr/stand on two pages of "users": [12]\./, 'says so');
+		cmp_ok($s->service->fired('f'), '>', 0, "own order, $at: it fired");
+		$s->service->is_clean("own order, $at");
+	}
+}
+
 # ----------
 # What does not pass
 # ----------
