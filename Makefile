@@ -15,8 +15,11 @@ OBJS = \
 	src/guard.o \
 	src/threshold.o \
 	src/rekey.o \
+	src/approve.o \
+	src/rename.o \
 	src/merge.o \
 	src/delta.o \
+	src/write.o \
 	src/scope.o \
 	src/stage.o \
 	src/rejectlog.o \

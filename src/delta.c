@@ -244,8 +244,8 @@ sis_delta_fill(SisDelta *delta, SisRecordType type, const char *sql,
 	}
 }
 
-static char *
-store_name(SisDeltaStore which, SisRecordType type)
+char *
+sis_delta_store_name(SisDeltaStore which, SisRecordType type)
 {
 	return psprintf("%s_%s", store_names[which], sis_record_desc(type)->name);
 }
@@ -258,7 +258,7 @@ sis_delta_register(SisDelta *delta, SisRecordType type)
 	if (td->desc == NULL || td->registered)
 		return;
 	for (int i = 0; i < SIS_N_DELTA_STORES; i++)
-		sis_register_store(store_name((SisDeltaStore) i, type),
+		sis_register_store(sis_delta_store_name((SisDeltaStore) i, type),
 						   get_store(delta, td, (SisDeltaStore) i),
 						   td->desc, td->rows[i]);
 	td->registered = true;
@@ -272,7 +272,7 @@ sis_delta_unregister(SisDelta *delta, SisRecordType type)
 	if (!td->registered)
 		return;
 	for (int i = 0; i < SIS_N_DELTA_STORES; i++)
-		sis_unregister_store(store_name((SisDeltaStore) i, type));
+		sis_unregister_store(sis_delta_store_name((SisDeltaStore) i, type));
 	td->registered = false;
 }
 

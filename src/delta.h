@@ -92,6 +92,9 @@ extern void sis_delta_fill(SisDelta *delta, SisRecordType type,
 extern void sis_delta_register(SisDelta *delta, SisRecordType type);
 extern void sis_delta_unregister(SisDelta *delta, SisRecordType type);
 
+/* By which name statements know a store: "gone_student". */
+extern char *sis_delta_store_name(SisDeltaStore which, SisRecordType type);
+
 /*
  * Replaces the rows of a registered "gone" store by those that the SELECT
  * keeps of them.

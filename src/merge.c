@@ -15,6 +15,7 @@
 #include "scope.h"
 #include "slot.h"
 #include "utils/builtins.h"
+#include "write.h"
 
 /* ----------
  * The delta query
@@ -62,10 +63,13 @@ append_before(StringInfo sql, SisRecordType type)
 	const SisRecordDesc *desc = sis_record_desc(type);
 
 	appendStringInfoString(sql, "CASE WHEN j.act IN ('u', 'r') THEN '{' || concat_ws(', ', "
+						   "'\"fingerprint\": ' || coalesce(j.old_fingerprint::text, 'null'), "
+						   "'\"updated_run\": ' || coalesce(j.updated_run::text, 'null'), "
 						   "CASE WHEN j.act = 'r' THEN concat_ws(', ', "
 						   "'\"archived_at\": ' || to_json(j.archived_at), "
-						   "'\"archived_reason\": ' || to_json(j.archived_reason), "
-						   "'\"archived_run\": ' || to_json(j.archived_run)) END");
+						   "'\"archived_reason\": ' || coalesce(to_json(j.archived_reason)::text, 'null'), "
+						   "'\"archived_run\": ' || coalesce(j.archived_run::text, 'null'), "
+						   "'\"restored_run\": ' || coalesce(j.restored_run::text, 'null')) END");
 	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
 		appendStringInfo(sql, ", CASE WHEN %s THEN '\"%s\": ' || coalesce(to_json(j.t_%s)::text, 'null') END",
 						 differs(type, i), desc->columns[i].name,
@@ -73,7 +77,7 @@ append_before(StringInfo sql, SisRecordType type)
 	if (type == SIS_SCHOOL)
 		appendStringInfoString(sql, ", CASE WHEN j.t_app_school IS DISTINCT FROM j.s_app_school "
 							   "THEN '\"app_school\": ' || coalesce(to_json(j.t_app_school)::text, 'null') END");
-	appendStringInfoString(sql, ") || '}' WHEN j.act IN ('g', 'e') THEN '{\"archived_at\": null}' END AS before");
+	appendStringInfoString(sql, ") || '}' WHEN j.act IN ('g', 'e') THEN '{\"archived_at\": null, \"fingerprint\": ' || coalesce(j.old_fingerprint::text, 'null') || '}' END AS before");
 }
 
 /* "any column differs", for records whose fingerprints do. */
@@ -191,7 +195,7 @@ delta_sql(const SisRun *run, SisRecordType type, bool by_pairs)
 	appendStringInfo(&sql, " FROM (SELECT %s AS act, s.stand, coalesce(s.source_id, t.source_id) AS source_id, "
 					 "t.fingerprint AS old_fingerprint, s.fingerprint, s.source, s.line, "
 					 "CASE WHEN s.stand = 'a' THEN s.keep ELSE -1 END AS kept, "
-					 "t.archived_at, t.archived_reason, t.archived_run", action);
+					 "t.archived_at, t.archived_reason, t.archived_run, t.updated_run, t.restored_run", action);
 	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s AS s_%s, t.%s AS t_%s",
 						 desc->columns[i].name, desc->columns[i].name,
@@ -291,71 +295,8 @@ sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 
 /* ----------
  * Writing
- *
- * These statements run as the current user, with the current search_path: the
- * application's triggers must not get more rights than the caller has.
  * ----------
  */
-
-/* A trigger on a roster table must not start a run inside of this one. */
-static bool writing = false;
-
-bool
-sis_merge_is_writing(void)
-{
-	return writing;
-}
-
-/*
- * PostgreSQL's detail of a violated constraint shows the row, a person's
- * data; neither a client nor a log may get that from us.
- */
-static void
-hide_row_values(void *arg)
-{
-	int			category = ERRCODE_TO_CATEGORY(geterrcode());
-
-	/* "invalid input syntax for …" repeats the value */
-	if (category == ERRCODE_DATA_EXCEPTION)
-		errmsg("a value cannot be written to the roster");
-	if (category == ERRCODE_DATA_EXCEPTION ||
-		category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
-		errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
-				  (const char *) arg);
-	errcontext("writing records of type %s", (const char *) arg);
-}
-
-static uint64
-write_roster(SisRecordType type, const char *sql, const SisParams *params,
-			 int expected)
-{
-	ErrorContextCallback context;
-	volatile uint64 n = 0;
-
-	context.callback = hide_row_values;
-	context.arg = (void *) sis_record_desc(type)->name;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
-	writing = true;
-	PG_TRY();
-	{
-		n = sis_exec(sql, params, expected);
-	}
-	PG_FINALLY();
-	{
-		writing = false;
-	}
-	PG_END_TRY();
-	error_context_stack = context.previous;
-	return n;
-}
-
-void
-sis_merge_check_constraints(void)
-{
-	(void) write_roster(SIS_ENROLLMENT, "SET CONSTRAINTS ALL IMMEDIATE", NULL,
-						SPI_OK_UTILITY);
-}
 
 static void
 append_names(StringInfo sql, SisRecordType type, const char *prefix)
@@ -384,23 +325,7 @@ create_records(SisRun *run, SisRecordType type)
 					 SIS_FINGERPRINT_VERSION, sis_record_desc(type)->name);
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
-	return (int64) write_roster(type, sql.data, &params, SPI_OK_INSERT);
-}
-
-/* Two runs, or a run and the application, never wait for each other crosswise. */
-static void
-lock_in_key_order(SisRun *run, SisRecordType type, const char *store)
-{
-	SisParams	params = {0};
-
-	sis_param_int8(&params, run->sync->id);
-	(void) write_roster(type,
-						psprintf("SELECT count(*) FROM (SELECT 1 FROM %s_%s d JOIN %s t "
-								 "ON t.sync_id = $1 AND t.source_id = d.source_id "
-								 "ORDER BY t.source_id FOR NO KEY UPDATE OF t) x",
-								 store, sis_record_desc(type)->name,
-								 run->roster->tables[type]),
-						&params, SPI_OK_SELECT);
+	return (int64) sis_write(type, sql.data, &params, SPI_OK_INSERT);
 }
 
 static int64
@@ -432,22 +357,12 @@ update_records(SisRun *run, SisRecordType type, char act)
 					 desc->name, act, act == SIS_ACT_RESTORE ? "NOT NULL" : "NULL");
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
-	return (int64) write_roster(type, sql.data, &params, SPI_OK_UPDATE);
-}
-
-static void
-log_changes(SisRun *run, SisRecordType type, const char *store)
-{
-	SisParams	params = {0};
-
-	sis_param_int8(&params, run->id);
-	sis_param_text(&params, sis_record_desc(type)->name);
-	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.change (run_id, record_type, source_id, action, reason, before) "
-							   "SELECT $1, $2, d.source_id, CASE d.act WHEN 'u' THEN 'update' "
-							   "WHEN 'r' THEN 'restore' ELSE 'archive' END, d.reason, d.before::jsonb "
-							   "FROM %s_%s d WHERE d.act <> 'f'",
-							   store, sis_record_desc(type)->name),
-					  &params, SPI_OK_INSERT);
+	if (act == SIS_ACT_REFRESH)
+		return (int64) sis_write(type, sql.data, &params, SPI_OK_UPDATE);
+	appendStringInfoString(&sql, " RETURNING t.source_id, d.reason, d.before, t.updated_run");
+	return sis_write_logged(run, type,
+							act == SIS_ACT_RESTORE ? "restore" : "update",
+							sql.data, &params);
 }
 
 void
@@ -462,14 +377,13 @@ sis_merge_apply(SisRun *run, SisDelta *delta)
 			counts->created = create_records(run, type);
 		if (delta->types[type].rows[SIS_DELTA_CHANGES] == 0)
 			continue;
-		lock_in_key_order(run, type, "changes");
+		sis_write_lock(run, type, sis_delta_store_name(SIS_DELTA_CHANGES, type));
 		if (counts->updated > 0)
 			counts->updated = update_records(run, type, SIS_ACT_UPDATE);
 		if (counts->refreshed > 0)
 			counts->refreshed = update_records(run, type, SIS_ACT_REFRESH);
 		if (counts->restored > 0)
 			counts->restored = update_records(run, type, SIS_ACT_RESTORE);
-		log_changes(run, type, "changes");
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -485,19 +399,19 @@ sis_merge_archive(SisRun *run, SisDelta *delta)
 
 		if (delta->types[type].rows[SIS_DELTA_GONE] == 0)
 			continue;
-		lock_in_key_order(run, type, "gone");
+		sis_write_lock(run, type, sis_delta_store_name(SIS_DELTA_GONE, type));
 		sis_param_int8(&params, run->id);
 		sis_param_int8(&params, run->sync->id);
-		run->counts[type].archived = (int64)
-			write_roster(type,
-						 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
-								  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
-								  "AND t.source_id = d.source_id AND t.sis_managed AND t.archived_at IS NULL "
-								  "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint",
-								  run->roster->tables[type],
-								  sis_record_desc(type)->name),
-						 &params, SPI_OK_UPDATE);
-		log_changes(run, type, "gone");
+		run->counts[type].archived =
+			sis_write_logged(run, type, "archive",
+							 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
+									  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
+									  "AND t.source_id = d.source_id AND t.sis_managed AND t.archived_at IS NULL "
+									  "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
+									  "RETURNING t.source_id, d.reason, d.before, t.archived_run",
+									  run->roster->tables[type],
+									  sis_record_desc(type)->name),
+							 &params);
 		CHECK_FOR_INTERRUPTS();
 	}
 }

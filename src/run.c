@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "approve.h"
 #include "base/compat.h"
 #include "carry.h"
 #include "delta.h"
@@ -33,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "write.h"
 
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
@@ -45,7 +47,7 @@
 static void
 lock_sync(const SisSync *sync, bool session)
 {
-	if (sis_merge_is_writing() || !sis_sync_lock(sync->id, session))
+	if (sis_is_writing() || !sis_sync_lock(sync->id, session))
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_IN_PROGRESS),
 				 errmsg("a run of sync \"%s\" is in progress", sync->name),
@@ -53,19 +55,37 @@ lock_sync(const SisSync *sync, bool session)
 						 quote_literal_cstr(sync->name))));
 }
 
-/* Everything that can be known to be wrong before the source is asked. */
 static SisRun *
-begin_run(const char *name, bool dry_run, bool session)
+load_and_lock(const char *name, bool session)
 {
 	SisRun	   *run = palloc0(sizeof(SisRun));
 
 	run->sync = sis_sync_load(name);
-	run->dry_run = dry_run;
 	initStringInfo(&run->note);
 	/* who may not run it neither locks it nor writes into its log */
 	sis_source_check_usage(run->sync->server);
 	lock_sync(run->sync, session);
-	run->id = sis_runlog_start(run->sync, dry_run);
+	return run;
+}
+
+/* Everything that can be known to be wrong before the source is asked. */
+static SisRun *
+begin_run(const char *name, bool dry_run, bool session)
+{
+	SisRun	   *run = load_and_lock(name, session);
+
+	run->dry_run = dry_run;
+	run->id = sis_runlog_start(run->sync, SIS_RUN_SYNC, 0, dry_run);
+	return run;
+}
+
+SisRun *
+sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
+{
+	SisRun	   *run = load_and_lock(name, false);
+
+	run->id = sis_runlog_start(run->sync, kind, of_run, false);
+	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
 }
 
@@ -181,11 +201,15 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
  * ----------
  */
 
-/* All checks but the threshold, and the delta they rest on. */
-static void
+/*
+ * All checks but the threshold, and the delta they rest on.  Returns the
+ * verdict when IDs have been re-keyed: nothing of the delta may be done then.
+ */
+static SisFailure *
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
 	sis_guard_settings(run);
+	sis_approval_find(run);
 	sis_guard_staged(run);
 	sis_guard_offers(run);
 	sis_guard_district(run);
@@ -195,7 +219,19 @@ compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 	sis_merge_compute(run, delta, first);
 	sis_guard_rejects(run, delta);
 	sis_guard_empty(run);
-	sis_guard_rekeyed(run, delta);
+	return sis_guard_rekeyed(run, delta);
+}
+
+/* The same for a step in the caller's transaction, which an error aborts. */
+static SisScope *
+compute_or_throw(SisRun *run, SisDelta *delta, bool first)
+{
+	SisScope   *scope;
+	SisFailure *failure = compute_and_check(run, delta, &scope, first);
+
+	if (failure != NULL)
+		sis_throw(failure);
+	return scope;
 }
 
 static void
@@ -248,6 +284,36 @@ forget_out_of_scope(SisRun *run)
 	}
 }
 
+/* Archives what the threshold has let pass. */
+static void
+archive_all(SisRun *run, SisDelta *delta)
+{
+	sis_merge_archive(run, delta);
+	sis_carry_forget(run, delta);
+	sis_approval_spend(run);
+}
+
+/* What the checks have let pass: creates, updates, and archives or a trip. */
+static SisFailure *
+write_all(SisRun *run, SisDelta *delta)
+{
+	SisFailure *failure;
+
+	if (!run->dry_run)
+		sis_carry_remember(run, delta);
+	failure = sis_guard_threshold(run, delta);
+	if (!run->dry_run)
+	{
+		sis_merge_apply(run, delta);
+		if (failure == NULL)
+			archive_all(run, delta);
+		sis_write_check_constraints();
+		remember_state(run);
+	}
+	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
+	return failure;
+}
+
 /* The last phase of CALL run(): everything becomes visible in one commit. */
 static SisFailure *
 merge_all(SisRun *run, SisDelta *delta)
@@ -256,25 +322,12 @@ merge_all(SisRun *run, SisDelta *delta)
 	SisFailure *failure;
 
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
-	compute_and_check(run, delta, &scope, true);
-	if (!run->dry_run)
-		sis_carry_remember(run, delta);
-	failure = sis_guard_threshold(run, delta);
-	if (!run->dry_run)
-	{
-		sis_merge_apply(run, delta);
-		if (failure == NULL)
-		{
-			sis_merge_archive(run, delta);
-			sis_carry_forget(run, delta);
-		}
-		sis_merge_check_constraints();
-		remember_state(run);
-	}
+	failure = compute_and_check(run, delta, &scope, true);
+	if (failure == NULL)
+		failure = write_all(run, delta);
 	forget_out_of_scope(run);
 	finish_scope(delta, scope);
 	sis_runlog_counts(run);
-	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
 	return failure;
 }
 
@@ -316,9 +369,8 @@ sis_run_verify(int64 run_id)
 {
 	SisRun	   *run = open_step(run_id, "staged", AccessShareLock);
 	SisDelta   *delta = sis_delta_create();
-	SisScope   *scope;
+	SisScope   *scope = compute_or_throw(run, delta, true);
 
-	compute_and_check(run, delta, &scope, true);
 	(void) sis_guard_threshold(run, delta); /* a trip is archive()'s to raise */
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
@@ -331,9 +383,8 @@ sis_run_apply(int64 run_id)
 {
 	SisRun	   *run = open_step(run_id, "verified", RowExclusiveLock);
 	SisDelta   *delta = sis_delta_create();
-	SisScope   *scope;
+	SisScope   *scope = compute_or_throw(run, delta, false);
 
-	compute_and_check(run, delta, &scope, false);
 	sis_carry_remember(run, delta);
 	sis_merge_apply(run, delta);
 	remember_state(run);
@@ -354,12 +405,11 @@ sis_run_archive(int64 run_id)
 
 	memcpy(applied, run->counts, sizeof(applied));
 	run->applied = true;
-	compute_and_check(run, delta, &scope, false);
+	scope = compute_or_throw(run, delta, false);
 	failure = sis_guard_threshold(run, delta);
 	if (failure != NULL)
 		sis_throw(failure);
-	sis_merge_archive(run, delta);
-	sis_carry_forget(run, delta);
+	archive_all(run, delta);
 	forget_out_of_scope(run);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);

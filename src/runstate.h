@@ -33,6 +33,13 @@ typedef struct SisCounts
 	int64		refreshed;		/* fingerprints only; not in run_count */
 } SisCounts;
 
+typedef enum SisRunKind
+{
+	SIS_RUN_SYNC,				/* from the source */
+	SIS_RUN_UNDO,
+	SIS_RUN_REKEY
+} SisRunKind;
+
 typedef struct SisRun
 {
 	int64		id;
@@ -49,6 +56,8 @@ typedef struct SisRun
 	int			nschools;		/* -1: all schools */
 	bool		ends_missing;	/* an end of a link is known and not there */
 	bool		sections_past;	/* a stored section has ended or is frozen */
+	int64		approved_run;	/* whose held records may go; 0: none */
+	int64		approved;		/* of them, those that are gone tonight */
 	StringInfoData note;		/* for run.note */
 } SisRun;
 

@@ -254,7 +254,7 @@ sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
 					 " AND (t.created_run = $1 OR t.restored_run = $1) IS NOT TRUE");
 	if (wide)
 	{
-		appendStringInfo(&sql, ", t.archived_reason, t.archived_run, %s AS frozen, %s AS ended",
+		appendStringInfo(&sql, ", t.archived_reason, t.archived_run, t.updated_run, t.restored_run, %s AS frozen, %s AS ended",
 						 frozen, ended);
 		append_columns(&sql, type, "t");
 	}

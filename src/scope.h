@@ -28,7 +28,8 @@ extern char *sis_scope_staged_sql(const SisRun *run, SisRecordType type,
 /*
  * The stored rows of the sync as a subquery.  Wide: source_id, fingerprint,
  * fingerprint_version, sis_managed, archived_at, in_force (it counts in N),
- * archived_reason, archived_run, frozen, ended and the type's columns.
+ * archived_reason, archived_run, updated_run, restored_run, frozen, ended and
+ * the type's columns.
  * Narrow: the first six.
  */
 extern char *sis_scope_stored_sql(const SisRun *run, SisRecordType type,

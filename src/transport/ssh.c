@@ -272,6 +272,11 @@ is_configured(const SisSsh *ssh, const SisSource *source, SisFailure *failure)
 {
 	if (ssh->host == NULL)
 		return fail_not_set(source, "host", false, failure);
+	if (strpbrk(ssh->host, "/@?#\\ \t\r\n") != NULL)
+		return sis_fail(failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
+						"It takes the name or the address of a host; port, path and user have options of their own.",
+						"the option \"host\" of server \"%s\" is no host",
+						source->server);
 	if (ssh->username == NULL)
 		return fail_not_set(source, "username", true, failure);
 	if (ssh->password == NULL && ssh->private_key == NULL)
@@ -328,6 +333,12 @@ const char *
 sis_ssh_host(const SisSsh *ssh)
 {
 	return ssh->host;
+}
+
+bool
+sis_ssh_knows_host(const SisSsh *ssh)
+{
+	return ssh->key_seen && !ssh->key_refused;
 }
 
 /* ----------
@@ -565,7 +576,7 @@ sis_ssh_fail(const SisSsh *ssh, const SisTransfer *transfer,
 		return fail_host_key(ssh, failure);
 	if (code == CURLE_LOGIN_DENIED)
 		return fail_login(ssh, failure);
-	if (!ssh->key_seen &&
+	if (!sis_ssh_knows_host(ssh) &&
 		(code == CURLE_FAILED_INIT || code == CURLE_SSH))
 		return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
 						psprintf("libcurl: %s.", sis_transfer_text(transfer)),

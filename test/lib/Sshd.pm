@@ -18,6 +18,7 @@ package Sshd;
 use strict;
 use warnings;
 use IO::Socket::INET ();
+use POSIX ();
 
 my @running;
 
@@ -134,8 +135,8 @@ END
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>>', "$dir/log";
 		open STDERR, '>>', "$dir/log";
-		exec '/usr/sbin/sshd', '-D', '-e', '-f', "$dir/config";
-		POSIX::_exit(127);
+		exec('/usr/sbin/sshd', '-D', '-e', '-f', "$dir/config")
+		  or POSIX::_exit(127);
 	}
 	push @running, $self;
 	for (1 .. 200)
