@@ -22,6 +22,9 @@ typedef struct SisRoster
  */
 extern SisRoster *sis_roster_open(const char *schema, LOCKMODE mode);
 
+/* The same for one who only looks: SELECT is enough. */
+extern SisRoster *sis_roster_open_to_read(const char *schema);
+
 /* Does an opened roster hold such a record of the sync?  condition is SQL. */
 extern bool sis_roster_has(const SisRoster *roster, SisRecordType type,
 						   int64 sync_id, const char *condition);
