@@ -17,6 +17,7 @@ OBJS = \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
+	src/preview.o \
 	src/undo.o \
 	src/undo_delta.o \
 	src/merge.o \

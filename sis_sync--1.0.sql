@@ -382,6 +382,11 @@ CREATE PROCEDURE sis_sync.run(sync text, dry_run boolean DEFAULT false)
   AS 'MODULE_PATHNAME', 'sis_run' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.run(text, boolean) IS 'runs a sync, committing between its phases; ends in a named error when it fails';
 
+CREATE FUNCTION sis_sync.preview(run bigint)
+  RETURNS TABLE (record_type text, source_id text, action text, reason text, changes jsonb)
+  AS 'MODULE_PATHNAME', 'sis_preview' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.preview(bigint) IS 'what the rows staged by a run would do to the roster as it is: each record, its action, and the fields that differ, old and new';
+
 -- Not STRICT: a NULL must not pass for a decision.
 CREATE FUNCTION sis_sync.approve(run bigint, reason text) RETURNS void
   AS 'MODULE_PATHNAME', 'sis_approve' LANGUAGE C;
