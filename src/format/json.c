@@ -56,6 +56,7 @@ struct SisJson
 	MemoryContextCallback callback;
 
 	const char *array;			/* member with the records, or NULL */
+	bool		skim;			/* records are passed over */
 	bool		seen_array;
 	bool		in_array;		/* the value under way is the array's */
 	bool		is_key;			/* the string under way is a key */
@@ -131,6 +132,7 @@ sis_json_begin(SisJson *json, const char *array)
 	forget_record(json);
 	forget_beside(json);
 	json->array = array;
+	json->skim = false;
 	json->seen_array = false;
 	json->in_array = false;
 	json->is_key = false;
@@ -144,6 +146,12 @@ sis_json_begin(SisJson *json, const char *array)
 	json->offset = 0;
 	memset(&json->scan, 0, sizeof(json->scan));
 	resetStringInfo(&json->carry);
+}
+
+void
+sis_json_skim(SisJson *json)
+{
+	json->skim = true;
 }
 
 void
@@ -320,12 +328,19 @@ end_value(SisJson *json)
 static bool
 take_record(SisJson *json, SisValue value)
 {
-	SisJsonProblem problem = sis_json_check(&json->scan, &value, &json->clean);
+	SisJsonProblem problem;
 	int			ncolons = json->scan.ncolons;
 	int			nkeys = 0;
 
 	if (json->count == SIS_JSON_MAX_RECORDS)
 		return fail(json, SIS_JSON_TOO_MANY);
+	if (json->skim)
+	{
+		json->count++;
+		end_value(json);
+		return true;
+	}
+	problem = sis_json_check(&json->scan, &value, &json->clean);
 	if (!parse(json, value, &json->record))
 		return false;
 	json->count++;
@@ -539,7 +554,7 @@ next(SisJson *json)
 				(void) fail(json, SIS_JSON_SYNTAX);
 			else if (!take_value(json, value, &is_record))
 				return SIS_JSON_FAILED;
-			else if (is_record)
+			else if (is_record && !json->skim)
 				return SIS_JSON_RECORD;
 		}
 		if (json->problem != SIS_JSON_OK)

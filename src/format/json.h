@@ -76,6 +76,12 @@ extern SisJson *sis_json_create(void);
 extern void sis_json_begin(SisJson *json, const char *array);
 
 /*
+ * For a first look at the page begun: its records are counted, not delivered,
+ * so that what stands behind them is known soon.
+ */
+extern void sis_json_skim(SisJson *json);
+
+/*
  * Hands over the next bytes.  They must stay where they are until
  * sis_json_next() has returned MORE (or END or FAILED).
  */

@@ -91,8 +91,18 @@ typedef struct Chain
 	Clever	   *clever;
 	SisCleverList list;
 	int64		nrecords;		/* in the pages so far */
-	char	   *cursor;			/* of the page under way; "" for the first */
+	char	   *cursor;			/* of the last page; "" for the first */
 } Chain;
+
+/* What a call is about. */
+typedef struct Page
+{
+	Clever	   *clever;
+	Chain	   *chain;			/* NULL: the district */
+	bool		is_known;		/* next_page() has been here */
+	int64		nrecords;
+	char	   *next;			/* cursor of the next page, or NULL */
+} Page;
 
 /* ----------
  * Credentials
@@ -259,7 +269,7 @@ fetch_token(Clever *clever)
 static Clever *
 clever_of(const SisRestCall *call)
 {
-	return ((Chain *) call->arg)->clever;
+	return ((Page *) call->arg)->clever;
 }
 
 static bool
@@ -448,14 +458,14 @@ static bool
 ask_district(Clever *clever)
 {
 	SisRestCall *call = sis_rest_call(clever->rest);
-	Chain	   *chain = MemoryContextAllocZero(call->cxt, sizeof(Chain));
+	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
 
-	chain->clever = clever;
+	page->clever = clever;
 	memset(&clever->asked, 0, sizeof(District));
 	call->collection = "districts";
 	call->url = psprintf("%s/%s/districts", clever->base_url, clever->version);
 	call->array = "data";
-	call->arg = chain;
+	call->arg = page;
 	call->record = district_record;
 	call->reject = district_reject;
 	call->end = district_end;
@@ -468,23 +478,23 @@ ask_district(Clever *clever)
  * ----------
  */
 
-static bool add_page(Chain *chain);
+static void add_page(Chain *chain);
 
 static void
 list_record(SisRestCall *call, const SisJsonNode *item)
 {
-	Chain	   *chain = call->arg;
+	const Page *page = call->arg;
 
-	sis_clever_put(chain->clever->records, chain->list, item, call->sink,
+	sis_clever_put(page->clever->records, page->chain->list, item, call->sink,
 				   call->collection, call->line);
 }
 
 static void
 list_reject(SisRestCall *call, const SisJsonNode *item, const char *reason)
 {
-	Chain	   *chain = call->arg;
+	const Page *page = call->arg;
 
-	sis_clever_reject(chain->list,
+	sis_clever_reject(page->chain->list,
 					  sis_json_id(call->json, sis_clever_id(item)),
 					  call->sink, call->collection, call->line, reason);
 }
@@ -508,18 +518,17 @@ next_link(const SisRestCall *call)
 }
 
 /*
- * The cursor in a link to the next page, which must be a page of the same
- * service.  Cursors are IDs, and lists are in the order of IDs: one that does
- * not come after the last would lead round in circles.
+ * Takes the cursor from a link to the next page, which must be a page of the
+ * same service.  Cursors are IDs, and lists are in the order of IDs: one that
+ * does not come after the last would lead round in circles.
  */
 static bool
-take_cursor(SisRestCall *call, const char *link)
+take_cursor(SisRestCall *call, const char *link, char **cursor)
 {
-	Chain	   *chain = call->arg;
-	Clever	   *clever = chain->clever;
+	const Page *page = call->arg;
+	Clever	   *clever = page->clever;
 	bool		is_relative = link[0] == '/' && link[1] != '/' &&
 		link[1] != '\\';
-	char	   *cursor = sis_url_parameter(link, "starting_after");
 
 	if (!is_relative && !sis_url_same_origin(link, clever->base_url))
 		return sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL,
@@ -527,62 +536,92 @@ take_cursor(SisRestCall *call, const char *link)
 								 sis_url_host(link)), NULL,
 						"the next page of \"%s\" is at another host",
 						call->collection);
-	if (cursor == NULL || strcmp(cursor, chain->cursor) <= 0)
+	*cursor = sis_url_parameter(link, "starting_after");
+	if (*cursor == NULL ||
+		(!page->is_known && strcmp(*cursor, page->chain->cursor) <= 0))
 		return sis_fail(clever->failure, SIS_ERR_INCOMPLETE, NULL,
 						psprintf("After %lld records the link to the next page %s.",
-								 (long long) chain->nrecords,
-								 cursor == NULL ? "has no cursor" :
+								 (long long) (page->chain->nrecords + call->nrecords),
+								 *cursor == NULL ? "has no cursor" :
 								 "does not lead on"),
 						"Run the sync again later.",
 						"the pages of \"%s\" have no end", call->collection);
-	chain->cursor = MemoryContextStrdup(clever->cxt, cursor);
 	return true;
 }
 
+/* A page that comes a second time must lead to where it led before. */
 static bool
-list_end(SisRestCall *call)
+is_same_page(const Page *page, const SisRestCall *call, const char *cursor)
 {
-	Chain	   *chain = call->arg;
-	char	   *link = next_link(call);
+	if (page->nrecords != call->nrecords)
+		return false;
+	if (page->next == NULL || cursor == NULL)
+		return page->next == NULL && cursor == NULL;
+	return strcmp(page->next, cursor) == 0;
+}
 
+/* Asks for the page behind this one, if there is one. */
+static bool
+next_page(SisRestCall *call)
+{
+	Page	   *page = call->arg;
+	Chain	   *chain = page->chain;
+	char	   *link = next_link(call);
+	char	   *cursor = NULL;
+
+	if (link != NULL && call->nrecords > 0 &&
+		!take_cursor(call, link, &cursor))
+		return false;
+	if (page->is_known)
+		return is_same_page(page, call, cursor) ||
+			sis_fail(chain->clever->failure, SIS_ERR_INCOMPLETE, NULL,
+					 "A page that was asked for twice came with other records.",
+					 "Run the sync again later.",
+					 "the pages of \"%s\" do not hold still",
+					 call->collection);
+	page->is_known = true;
+	page->nrecords = call->nrecords;
 	chain->nrecords += call->nrecords;
-	if (link == NULL || call->nrecords == 0)
+	if (cursor == NULL)
 		return true;
-	return take_cursor(call, link) && add_page(chain);
+	page->next = MemoryContextStrdup(call->cxt, cursor);
+	chain->cursor = MemoryContextStrdup(chain->clever->cxt, cursor);
+	add_page(chain);
+	return true;
 }
 
 /* Asks for the page at the chain's cursor. */
-static bool
+static void
 add_page(Chain *chain)
 {
 	Clever	   *clever = chain->clever;
 	SisRestCall *call = sis_rest_call(clever->rest);
+	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
 	const char *name = list_names[chain->list];
-	StringInfoData url;
+	MemoryContext old = MemoryContextSwitchTo(call->cxt);
 
-	initStringInfo(&url);
-	appendStringInfo(&url, "%s/%s/%s%climit=%d", clever->base_url,
-					 clever->version, name,
-					 strchr(name, '?') != NULL ? '&' : '?', clever->page_size);
-	if (chain->cursor[0] != '\0')
-		appendStringInfo(&url, "&starting_after=%s",
-						 sis_url_encode(chain->cursor));
+	page->clever = clever;
+	page->chain = chain;
 	call->collection = name;
-	call->url = MemoryContextStrdup(call->cxt, url.data);
-	pfree(url.data);
+	call->url = psprintf("%s/%s/%s%climit=%d%s%s", clever->base_url,
+						 clever->version, name,
+						 strchr(name, '?') != NULL ? '&' : '?',
+						 clever->page_size,
+						 chain->cursor[0] != '\0' ? "&starting_after=" : "",
+						 sis_url_encode(chain->cursor));
+	MemoryContextSwitchTo(old);
 	call->array = "data";
 	call->first = chain->nrecords + 1;
-	call->arg = chain;
+	call->arg = page;
+	call->next = next_page;
 	call->record = list_record;
 	call->reject = list_reject;
-	call->end = list_end;
 
 	/* a chain that has begun goes on: the longest must never wait */
 	if (chain->cursor[0] != '\0')
 		sis_rest_add_first(call);
 	else
 		sis_rest_add(call);
-	return true;
 }
 
 /* Reads all lists into a new spool. */

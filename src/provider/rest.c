@@ -3,10 +3,12 @@
  *		Pages of JSON from a REST service: what Clever and OneRoster share.
  *
  * How it works: calls stand in one list, in the order in which they were
- * added.  As many as there are connections are under way; their bodies are
- * parsed piece by piece as they come.  A call that ended well waits, where it
- * has to be in order, for those before it; then the provider sees the page's
- * end and may add more calls, and its records are committed.  A call that
+ * added.  As many as there are connections are under way.  A body that has
+ * come whole is skimmed for what stands beside its records, so that the next
+ * page can be asked for; then its records are read, some at a time, and in
+ * between the network is served.  A page that was read waits, where it has to
+ * be in order, for those before it; then the provider sees its end and may add
+ * more calls, and its records are committed.  A call that
  * failed in a way that may pass goes back to waiting, and begins anew at its
  * time; what it had put into its page is thrown away.
  */
@@ -36,10 +38,14 @@
 /* Pages that wait for those before them, for each connection. */
 #define MAX_HELD			2
 
+/* So many records are read before the network is looked at: some 2 ms. */
+#define SLICE				256
+
 typedef enum Stage
 {
 	STAGE_WAITING,				/* in the queue, or for its next try */
 	STAGE_RUNNING,
+	STAGE_READING,				/* the body is here, and its records are read */
 	STAGE_HELD					/* ended well, waits for its turn */
 } Stage;
 
@@ -52,8 +58,7 @@ struct SisRestState
 	int			attempts;		/* failed ones */
 	MemoryContext attempt;		/* all of the current try */
 	SisHttp    *http;
-	SisJsonResult parsed;
-	StringInfoData refusal;		/* body of a response that is no page */
+	StringInfoData body;
 };
 
 struct SisRest
@@ -164,58 +169,39 @@ sis_rest_date(const SisRestCall *call)
 }
 
 /* ----------
- * A body, piece by piece
+ * Bodies
  * ----------
  */
-
-/* Takes the records that the bytes at hand complete. */
-static void
-take_records(SisRestCall *call)
-{
-	struct SisRestState *state = call->state;
-
-	while ((state->parsed = sis_json_next(call->json)) == SIS_JSON_RECORD)
-	{
-		const SisJsonNode *record = sis_json_record(call->json);
-		SisJsonProblem problem = sis_json_problem(call->json);
-
-		call->nrecords = sis_json_count(call->json);
-		call->line = call->first + call->nrecords - 1;
-		if (problem != SIS_JSON_OK)
-			call->reject(call, record, sis_json_problem_text(problem));
-		else if (call->record != NULL)
-			call->record(call, record);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
 
 /* A SisWrite. */
 static void
 take_bytes(void *arg, const char *data, int len)
 {
 	SisRestCall *call = arg;
-	struct SisRestState *state = call->state;
+	StringInfo	body = &call->state->body;
 
-	call->status = sis_http_status(state->http);
-	if (call->status == 200)
-	{
-		sis_json_feed(call->json, data, len);
-		take_records(call);
-	}
-	else if (state->refusal.len < MAX_REFUSAL)
-		appendBinaryStringInfo(&state->refusal, data,
-							   Min(len, MAX_REFUSAL - state->refusal.len));
+	call->status = sis_http_status(call->state->http);
+	if (call->status != 200)
+		len = Min(len, MAX_REFUSAL - body->len);
+	appendBinaryStringInfo(body, data, len);
+}
+
+/* Begins to read the body, as a page of that array. */
+static void
+begin_page(SisRestCall *call, const char *array, bool skim)
+{
+	sis_json_begin(call->json, array);
+	if (skim)
+		sis_json_skim(call->json);
+	sis_json_feed(call->json, call->state->body.data, call->state->body.len);
+	sis_json_finish(call->json);
 }
 
 /* Reads the body of a refusal as one JSON object, if it is one. */
 static void
 read_refusal(SisRestCall *call)
 {
-	struct SisRestState *state = call->state;
-
-	sis_json_begin(call->json, NULL);
-	sis_json_feed(call->json, state->refusal.data, state->refusal.len);
-	sis_json_finish(call->json);
+	begin_page(call, NULL, false);
 	if (sis_json_next(call->json) != SIS_JSON_END)
 		sis_json_begin(call->json, NULL);
 }
@@ -282,10 +268,8 @@ start(SisRestCall *call)
 	state->attempt = AllocSetContextCreate(call->cxt, "sis_sync REST attempt",
 										   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(state->attempt);
-	initStringInfo(&state->refusal);
+	initStringInfo(&state->body);
 	call->json = sis_json_create();
-	sis_json_begin(call->json, call->array);
-	state->parsed = SIS_JSON_MORE;
 	call->status = 0;
 	call->nrecords = 0;
 	if (rest->spool != NULL)
@@ -458,12 +442,10 @@ take_lost(SisRestCall *call)
 
 	sis_http_fail(state->http, &cause);
 	/* a page that began and broke off while there was time: short data */
-	if (worth && sis_http_status(state->http) == 200 &&
-		sis_json_offset(call->json) > 0)
+	if (worth && sis_http_status(state->http) == 200 && state->body.len > 0)
 	{
-		cause.detail = psprintf("The connection was lost after %lld bytes: %s.",
-								(long long) sis_json_offset(call->json),
-								cause.message);
+		cause.detail = psprintf("The connection was lost after %d bytes: %s.",
+								state->body.len, cause.message);
 		cause.code = SIS_ERR_INCOMPLETE;
 		cause.message = psprintf("a page of \"%s\" from \"%s\" was cut short",
 								 call->collection, sis_url_host(call->url));
@@ -569,11 +551,40 @@ take_ended(SisRestCall *call)
 	if (call->status != 200)
 		return call->status / 100 == 4 && call->status != 408 ?
 			take_refused(call) : take_failed(call);
-	sis_json_finish(call->json);
-	take_records(call);
-	if (state->parsed != SIS_JSON_END)
+	begin_page(call, call->array, true);
+	if (sis_json_next(call->json) != SIS_JSON_END)
 		return take_unreadable(call);
-	state->stage = STAGE_HELD;
+	call->nrecords = sis_json_count(call->json);
+	if (call->next != NULL && !call->next(call))
+		return false;
+	begin_page(call, call->array, false);
+	state->stage = STAGE_READING;
+	return true;
+}
+
+/* Reads some records of a page that is here. */
+static bool
+read_some(SisRestCall *call)
+{
+	for (int i = 0; i < SLICE; i++)
+	{
+		SisJsonResult result = sis_json_next(call->json);
+		const SisJsonNode *record = sis_json_record(call->json);
+		SisJsonProblem problem = sis_json_problem(call->json);
+
+		if (result == SIS_JSON_END)
+		{
+			call->state->stage = STAGE_HELD;
+			return true;
+		}
+		if (result != SIS_JSON_RECORD)
+			return take_unreadable(call);
+		call->line = call->first + sis_json_count(call->json) - 1;
+		if (problem != SIS_JSON_OK)
+			call->reject(call, record, sis_json_problem_text(problem));
+		else if (call->record != NULL)
+			call->record(call, record);
+	}
 	return true;
 }
 
@@ -609,7 +620,7 @@ is_early(SisRest *rest, const SisRestCall *call)
 static bool
 deliver(SisRestCall *call)
 {
-	if (!call->end(call))
+	if (call->end != NULL && !call->end(call))
 		return false;
 	if (call->sink != NULL)
 		sis_recordspool_commit(call->sink);
@@ -620,21 +631,32 @@ deliver(SisRestCall *call)
 	return true;
 }
 
-/* Starts what can be started by that time. */
+static int
+count_calls(SisRest *rest, Stage stage)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	dlist_foreach(iter, &rest->calls)
+		n += state_of(iter.cur)->stage == stage;
+	return n;
+}
+
+/*
+ * Starts what can be started by that time.  No more pages are asked for while
+ * as many as there are connections wait to be read, or twice as many for those
+ * before them: they take memory.
+ */
 static bool
 start_calls(SisRest *rest, TimestampTz now)
 {
 	int			connections = sis_rest_max_connections(rest);
-	int			running = 0;
-	int			held = 0;
+	int			running = count_calls(rest, STAGE_RUNNING);
+	int			held = count_calls(rest, STAGE_HELD);
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &rest->calls)
-	{
-		running += state_of(iter.cur)->stage == STAGE_RUNNING;
-		held += state_of(iter.cur)->stage == STAGE_HELD;
-	}
-	if (now < rest->not_before)
+	if (now < rest->not_before ||
+		count_calls(rest, STAGE_READING) >= connections)
 		return true;
 	dlist_foreach(iter, &rest->calls)
 	{
@@ -650,6 +672,25 @@ start_calls(SisRest *rest, TimestampTz now)
 		running++;
 	}
 	return true;
+}
+
+/* Reads some records of the first page that is here; false: there is none. */
+static bool
+read_first(SisRest *rest, bool *good)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &rest->calls)
+	{
+		struct SisRestState *state = state_of(iter.cur);
+
+		if (state->stage == STAGE_READING)
+		{
+			*good = read_some(state->call);
+			return true;
+		}
+	}
+	return false;
 }
 
 /*
@@ -717,11 +758,13 @@ sis_rest_run(SisRest *rest)
 		TimestampTz now = GetCurrentTimestamp();
 
 		good = start_calls(rest, now);
-		if (good)
-		{
+		if (!good)
+			break;
+		if (read_first(rest, &good))
+			sis_session_turn(rest->session);
+		else
 			wait_for_calls(rest, now);
-			good = take_all_ended(rest) && deliver_all(rest);
-		}
+		good = good && take_all_ended(rest) && deliver_all(rest);
 	}
 	MemoryContextSwitchTo(old);
 	return good;

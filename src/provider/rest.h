@@ -4,8 +4,8 @@
  *
  * The provider says which pages there are to get, how requests are signed and
  * what a page's records mean; this is the loop around it.  Pages come side by
- * side, up to max_connections; each is parsed while it and others are on their
- * way, and its records wait in a record spool.  What may pass (a cut body, a
+ * side, up to max_connections; each is parsed while others are on their way,
+ * its own successor included, and its records wait in a record spool.  What may pass (a cut body, a
  * server error, a web page from some proxy) is tried again with growing
  * pauses; who answers 429 is given the time it asks for.  All waits end at the
  * source's timeout.  It knows neither Clever nor OneRoster.
@@ -70,6 +70,15 @@ struct SisRestCall
 								 * collection that was added before */
 	void	   *arg;			/* the provider's */
 
+	/*
+	 * The page has come whole (status 200), and its records are about to be
+	 * read: nrecords, the members beside its array and the headers can be
+	 * looked at, and the next page added, which is then on its way meanwhile.
+	 * It may be called again, should the page turn out to be unreadable and
+	 * come a second time.  False as of end().  May be NULL.
+	 */
+	bool		(*next) (SisRestCall *call);
+
 	/* Puts one sound record into call->sink.  NULL: they are passed over. */
 	void		(*record) (SisRestCall *call, const SisJsonNode *record);
 
@@ -81,10 +90,10 @@ struct SisRestCall
 						   const char *reason);
 
 	/*
-	 * The page has come whole (status 200): the members beside its array and
-	 * the headers can be looked at, and further calls added.  Its records are
+	 * The page's records have been read; the members beside its array and the
+	 * headers can be looked at, and further calls added.  Its records are
 	 * committed when it returns true; on false the cause has been written
-	 * down.  The call is freed afterwards.
+	 * down.  The call is freed afterwards.  May be NULL: true.
 	 */
 	bool		(*end) (SisRestCall *call);
 
@@ -93,7 +102,7 @@ struct SisRestCall
 	SisJson    *json;
 	SisSink    *sink;			/* of the page */
 	int64		line;			/* ordinal of the current record */
-	int64		nrecords;		/* of the page, so far */
+	int64		nrecords;		/* of the page */
 	int			status;			/* of the response; 0: none yet */
 	int			nagain;			/* how often SIS_REST_AGAIN was said of it */
 

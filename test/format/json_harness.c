@@ -286,6 +286,32 @@ run_page(Buffer *out, SisJson *json, const char *array, const char *input,
 	}
 }
 
+/* Does a first look see the end, and as many records, as reading it does? */
+static bool
+skims_as_it_reads(SisJson *json, const char *array, const char *input, int len)
+{
+	SisJsonResult read;
+	SisJsonResult skimmed;
+	int64		nrecords;
+
+	sis_json_begin(json, array);
+	sis_json_feed(json, input, len);
+	sis_json_finish(json);
+	while ((read = sis_json_next(json)) == SIS_JSON_RECORD)
+		;
+	nrecords = sis_json_count(json);
+	sis_json_begin(json, array);
+	sis_json_skim(json);
+	sis_json_feed(json, input, len);
+	sis_json_finish(json);
+	skimmed = sis_json_next(json);
+
+	/* it may pass over what is no JSON within a record */
+	if (read == SIS_JSON_FAILED)
+		return skimmed == SIS_JSON_END || skimmed == SIS_JSON_FAILED;
+	return skimmed == SIS_JSON_END && sis_json_count(json) == nrecords;
+}
+
 static void
 run_cases(void)
 {
@@ -304,6 +330,8 @@ run_cases(void)
 				  "%s, by %d: expected <%s>, got <%s>", c->name, pieces[p],
 				  c->expected, out.data);
 		}
+		check(skims_as_it_reads(json, c->array, c->input, c->len),
+			  "%s: a first look", c->name);
 	}
 	free(out.data);
 	shim_reset();
@@ -415,6 +443,9 @@ run_mangled(int iterations)
 		check(pg_encoding_verifymbstr(PG_UTF8, whole.data, whole.len) ==
 			  (int) whole.len, "mangled page %d: not UTF-8: <%s>", i,
 			  whole.data);
+
+		check(skims_as_it_reads(json, c->array, text, len),
+			  "mangled page %d: a first look: <%s>", i, whole.data);
 
 		/* left in the middle of a page, with a new reader after it */
 		if (random_below(50) == 0)

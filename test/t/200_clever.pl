@@ -143,6 +143,26 @@ $s->counts_are('16 connections: nothing changes', %everything);
 $s->option(max_connections => undef);
 $s->service->is_clean('quiet nights');
 
+# Pages come side by side, and no more of them than there are connections
+$s->service->change(latency => 100);
+$s->option(max_connections => 3);
+$s->run_succeeds('side by side');
+{
+	my @seen = grep { $_->{path} !~ /districts/ } $s->service->requests;
+	my $most = 0;
+
+	for my $one (@seen)
+	{
+		my $beside = grep { $_->{at} <= $one->{at} && $one->{at} < $_->{at} + $_->{took} } @seen;
+		$most = $beside if $beside > $most;
+	}
+	is($most, 3, 'three connections are three requests at a time');
+	my ($first) = sort { $a->{at} <=> $b->{at} } @seen;
+	like($first->{query}, qr/role=student/, 'the longest chain begins');
+}
+$s->service->change(latency => undef);
+$s->option(max_connections => undef);
+
 # Both forms of dates
 $s->service->change(patch => { 'stu-000002' => { 'roles.student.dob' => '2011-02-09' },
 		'stu-000003' => { 'roles.student.dob' => '2/9/2011' },
