@@ -17,11 +17,15 @@ OBJS = \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
+	src/preview.o \
+	src/undo.o \
+	src/undo_delta.o \
 	src/merge.o \
 	src/delta.o \
 	src/write.o \
 	src/scope.o \
 	src/stage.o \
+	src/stagerow.o \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \

@@ -197,11 +197,13 @@ CREATE TABLE sis_sync.change (
   action text NOT NULL CHECK (action OPERATOR(pg_catalog.=) ANY (ARRAY['update', 'restore', 'archive', 'rekey'])),
   reason text,
   before jsonb NOT NULL,
-  row_run bigint
+  row_run bigint,
+  row_fingerprint bigint
 );
 CREATE INDEX change_run_id_idx ON sis_sync.change (run_id, record_type, source_id);
-COMMENT ON TABLE sis_sync.change IS 'previous values of what a run updated, restored, archived or gave a new ID; what it created is told by created_run of the roster''s row';
+COMMENT ON TABLE sis_sync.change IS 'previous values of what a run updated, restored, archived or gave a new ID; what it created is told by created_run of the roster''s row, and what an undo archived of that by archived_run';
 COMMENT ON COLUMN sis_sync.change.row_run IS 'the run that the row names as its last since this change (archived_run of an archived row, else updated_run): another one there means that the row was changed again';
+COMMENT ON COLUMN sis_sync.change.row_fingerprint IS 'the row''s fingerprint since this change: NULL in the row alone means that the row was edited by hand';
 
 CREATE TABLE sis_sync.pending_archive (
   run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
@@ -275,6 +277,10 @@ INSERT INTO sis_sync.stage_slot (slot)
   SELECT pg_catalog.generate_series(0, 15);
 COMMENT ON TABLE sis_sync.stage_slot IS 'which run''s rows stand in which staging partition';
 COMMENT ON COLUMN sis_sync.stage_slot.pinned IS 'kept to be looked at until the sync''s next run, or until the slot is needed';
+
+CREATE TYPE sis_sync.stage_status AS ENUM
+  ('active', 'deleted', 'rejected', 'duplicate', 'part');
+COMMENT ON TYPE sis_sync.stage_status IS 'what became of a staged row: active: a record of tonight; deleted: the source calls it deleted; rejected: not taken, a stored record of its ID is protected; duplicate: the same as, or lost to, another row of its ID; part: brought part of a record that stands in a row of its own';
 
 CREATE FUNCTION sis_sync.create_staging_tables() RETURNS void
   AS 'MODULE_PATHNAME', 'sis_create_staging_tables' LANGUAGE C STRICT;
@@ -376,6 +382,11 @@ CREATE PROCEDURE sis_sync.run(sync text, dry_run boolean DEFAULT false)
   AS 'MODULE_PATHNAME', 'sis_run' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.run(text, boolean) IS 'runs a sync, committing between its phases; ends in a named error when it fails';
 
+CREATE FUNCTION sis_sync.preview(run bigint)
+  RETURNS TABLE (record_type text, source_id text, action text, reason text, changes jsonb)
+  AS 'MODULE_PATHNAME', 'sis_preview' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.preview(bigint) IS 'what the rows staged by a run would do to the roster as it is: each record, its action, and the fields that differ, old and new';
+
 -- Not STRICT: a NULL must not pass for a decision.
 CREATE FUNCTION sis_sync.approve(run bigint, reason text) RETURNS void
   AS 'MODULE_PATHNAME', 'sis_approve' LANGUAGE C;
@@ -384,6 +395,10 @@ COMMENT ON FUNCTION sis_sync.approve(bigint, text) IS 'lets exactly the records 
 CREATE PROCEDURE sis_sync.rekey(run bigint)
   AS 'MODULE_PATHNAME', 'sis_rekey' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.rekey(bigint) IS 'gives the twins that a run found (SI011) their new source_id in place';
+
+CREATE PROCEDURE sis_sync.undo(run bigint, school text DEFAULT NULL, record_type text DEFAULT NULL)
+  AS 'MODULE_PATHNAME', 'sis_undo' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.undo(bigint, text, text) IS 'puts back what a run did, or what it did in one school or to one record type';
 
 -- ---------------------------------------------------------------------------
 -- Rights: PUBLIC gets nothing

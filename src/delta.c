@@ -136,6 +136,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 			break;
 		case SIS_ACT_GONE:
 		case SIS_ACT_ENDED:
+		case SIS_ACT_BACK:
 			tuplestore_puttupleslot(get_store(receiver->delta, type,
 											  SIS_DELTA_GONE), slot);
 			type->rows[SIS_DELTA_GONE]++;

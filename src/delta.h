@@ -19,6 +19,7 @@
 #define SIS_ACT_GONE		'g'	/* counts in A */
 #define SIS_ACT_ENDED		'e'	/* gone after its end: archived freely */
 #define SIS_ACT_SKIP		'o'	/* received and not taken */
+#define SIS_ACT_BACK		'b'	/* undo: archived again, as it was */
 
 /* How a staged row stands; the second column of a delta. */
 #define SIS_STAND_IN		'a'	/* active and in scope */
@@ -34,7 +35,7 @@ typedef enum SisDeltaStore
 {
 	SIS_DELTA_CREATES,			/* "creates_student": c */
 	SIS_DELTA_CHANGES,			/* "changes_student": u, f, r */
-	SIS_DELTA_GONE,				/* "gone_student": g, e */
+	SIS_DELTA_GONE,				/* "gone_student": g, e, b */
 	SIS_DELTA_LOST				/* "lost_enrollment": links without an end */
 } SisDeltaStore;
 

@@ -71,7 +71,8 @@ sis_guard_staged(SisRun *run)
 	int			slot = sis_slot_of(run->id);
 
 	/* from here on nobody else can take it; a CALL has it locked already */
-	if (slot < 0 || !sis_slot_lock(slot, false))
+	if (slot < 0 ||
+		!(run->looks_only ? sis_slot_share(slot) : sis_slot_lock(slot, false)))
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_INCOMPLETE),
 				 errmsg("the rows staged by run %lld are gone", (long long) run->id),

@@ -353,13 +353,14 @@ update_records(SisRun *run, SisRecordType type, char act)
 	appendStringInfo(&sql, " FROM changes_%s d WHERE d.act = '%c' AND t.sync_id = $2 "
 					 "AND t.source_id = d.source_id AND t.sis_managed "
 					 "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
-					 "AND t.archived_at IS %s",
-					 desc->name, act, act == SIS_ACT_RESTORE ? "NOT NULL" : "NULL");
+					 "AND %s",
+					 desc->name, act,
+					 act == SIS_ACT_RESTORE ? SIS_ROW_IS_ARCHIVED_SQL : SIS_ROW_IS_LIVE_SQL);
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
 	if (act == SIS_ACT_REFRESH)
 		return (int64) sis_write(type, sql.data, &params, SPI_OK_UPDATE);
-	appendStringInfoString(&sql, " RETURNING t.source_id, d.reason, d.before, t.updated_run");
+	appendStringInfoString(&sql, " RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT);
 	return sis_write_logged(run, type,
 							act == SIS_ACT_RESTORE ? "restore" : "update",
 							sql.data, &params);
@@ -406,9 +407,9 @@ sis_merge_archive(SisRun *run, SisDelta *delta)
 			sis_write_logged(run, type, "archive",
 							 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
 									  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
-									  "AND t.source_id = d.source_id AND t.sis_managed AND t.archived_at IS NULL "
-									  "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
-									  "RETURNING t.source_id, d.reason, d.before, t.archived_run",
+									  "AND t.source_id = d.source_id AND t.sis_managed AND " SIS_ROW_IS_LIVE_SQL
+									  " AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
+									  "RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT,
 									  run->roster->tables[type],
 									  sis_record_desc(type)->name),
 							 &params);

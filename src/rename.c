@@ -155,7 +155,7 @@ rename_type(SisRun *run, SisRecordType type, const char *set,
 								  "WHERE t.sync_id = $1 AND t.source_id = d.source_id AND t.sis_managed "
 								  "RETURNING t.source_id, 'a new ID'::text, "
 								  "json_build_object('source_id', d.source_id, %s, 'fingerprint', ~t.fingerprint)::text, "
-								  "CASE WHEN t.archived_at IS NULL THEN t.updated_run ELSE t.archived_run END",
+								  SIS_ROW_AS_LEFT,
 								  run->roster->tables[type], set,
 								  relation_name(type), before),
 						 &params);

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "roster.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -343,15 +344,47 @@ check_column(const char *schema, Relation rel, const char *name, Oid type)
 								  RelationGetRelationName(rel), name));
 }
 
+void
+sis_roster_lock_hint(void)
+{
+	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
+		errhint("Another transaction holds locks on the roster, as pg_locks shows. Run the sync again when it has ended, or with a longer lock_timeout.");
+}
+
+static void
+locking_table(void *arg)
+{
+	sis_roster_lock_hint();
+	errcontext("locking table %s", (const char *) arg);
+}
+
+/* Opens and locks a table and its partitions; NULL when it is not there. */
+static Relation
+lock_table(const char *schema, SisRecordType type, Oid relid, LOCKMODE mode,
+		   List **relids)
+{
+	ErrorContextCallback context;
+	Relation	rel;
+
+	context.callback = locking_table;
+	context.arg = table_name(schema, type);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	rel = try_relation_open(relid, mode);
+	if (rel != NULL)
+		*relids = find_all_inheritors(relid, mode, NULL);
+	error_context_stack = context.previous;
+	return rel;
+}
+
 /*
  * Reading runs with the rights of the extension's owner, so whatever could
  * make a read run code or reach another host is refused: views, foreign
  * tables, also as partitions.
  */
 static void
-check_kinds(const char *schema, Relation rel, LOCKMODE mode)
+check_kinds(const char *schema, const List *relids)
 {
-	List	   *relids = find_all_inheritors(RelationGetRelid(rel), mode, NULL);
 	ListCell   *lc;
 
 	foreach(lc, relids)
@@ -365,11 +398,11 @@ check_kinds(const char *schema, Relation rel, LOCKMODE mode)
 }
 
 static void
-check_rights(const char *schema, Relation rel)
+check_rights(const char *schema, Relation rel, bool to_write)
 {
 	static const AclMode modes[] = {ACL_SELECT, ACL_INSERT, ACL_UPDATE};
 
-	for (int i = 0; i < (int) lengthof(modes); i++)
+	for (int i = 0; i < (to_write ? (int) lengthof(modes) : 1); i++)
 	{
 		if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(),
 							  modes[i]) != ACLCHECK_OK)
@@ -377,8 +410,11 @@ check_rights(const char *schema, Relation rel)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for table %s",
 							RelationGetRelationName(rel)),
-					 errdetail("A run needs SELECT, INSERT and UPDATE on every table of the roster."),
-					 errhint("Its owner can run GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA %s TO %s.",
+					 to_write ?
+					 errdetail("A run needs SELECT, INSERT and UPDATE on every table of the roster.") :
+					 errdetail("Whoever looks at what a run would do needs SELECT on every table of the roster."),
+					 errhint("Its owner can run GRANT SELECT%s ON ALL TABLES IN SCHEMA %s TO %s.",
+							 to_write ? ", INSERT, UPDATE" : "",
 							 quote_identifier(schema),
 							 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 	}
@@ -391,8 +427,8 @@ check_rights(const char *schema, Relation rel)
 				 errhint("Run it as the table's owner (without FORCE ROW LEVEL SECURITY) or as a role with BYPASSRLS.")));
 }
 
-SisRoster *
-sis_roster_open(const char *schema, LOCKMODE mode)
+static SisRoster *
+open_roster(const char *schema, LOCKMODE mode, bool to_write)
 {
 	SisRoster  *roster = palloc0(sizeof(SisRoster));
 	Oid			nspid = get_namespace_oid(schema, true);
@@ -409,14 +445,15 @@ sis_roster_open(const char *schema, LOCKMODE mode)
 	{
 		const SisRecordDesc *desc = sis_record_desc((SisRecordType) type);
 		Oid			relid = get_relname_relid(desc->name, nspid);
+		List	   *relids = NIL;
 		Relation	rel;
 
 		if (!OidIsValid(relid))
 			layout_error(schema, psprintf("there is no table \"%s\"", desc->name));
-		rel = try_relation_open(relid, mode);
+		rel = lock_table(schema, (SisRecordType) type, relid, mode, &relids);
 		if (rel == NULL)
 			layout_error(schema, psprintf("there is no table \"%s\"", desc->name));
-		check_kinds(schema, rel, mode);
+		check_kinds(schema, relids);
 		check_column(schema, rel, "sync_id", INT8OID);
 		for (int i = 0; i < desc->ncolumns; i++)
 			check_column(schema, rel, desc->columns[i].name,
@@ -425,11 +462,23 @@ sis_roster_open(const char *schema, LOCKMODE mode)
 			check_column(schema, rel, "app_school", TEXTOID);
 		for (int i = 0; i < (int) lengthof(own_columns); i++)
 			check_column(schema, rel, own_columns[i].name, own_columns[i].type);
-		check_rights(schema, rel);
+		check_rights(schema, rel, to_write);
 		roster->tables[type] = table_name(schema, (SisRecordType) type);
 		relation_close(rel, NoLock);
 	}
 	return roster;
+}
+
+SisRoster *
+sis_roster_open(const char *schema, LOCKMODE mode)
+{
+	return open_roster(schema, mode, true);
+}
+
+SisRoster *
+sis_roster_open_to_read(const char *schema)
+{
+	return open_roster(schema, AccessShareLock, false);
 }
 
 bool

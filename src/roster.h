@@ -22,6 +22,15 @@ typedef struct SisRoster
  */
 extern SisRoster *sis_roster_open(const char *schema, LOCKMODE mode);
 
+/*
+ * For an error context callback around what waits for locks on a roster: says
+ * what to do when lock_timeout has ended the wait.
+ */
+extern void sis_roster_lock_hint(void);
+
+/* The same for one who only looks: SELECT is enough. */
+extern SisRoster *sis_roster_open_to_read(const char *schema);
+
 /* Does an opened roster hold such a record of the sync?  condition is SQL. */
 extern bool sis_roster_has(const SisRoster *roster, SisRecordType type,
 						   int64 sync_id, const char *condition);

@@ -258,11 +258,35 @@ remember_state(const SisRun *run)
 }
 
 /*
+ * Empties the rows of those who left scope, and leaves their IDs: they are on
+ * the roster, and a preview must still tell why they would go.
+ */
+static void
+empty_rows(SisRun *run, SisRecordType type, const char *condition,
+		   const SisParams *params)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s d SET last_modified = NULL",
+					 sis_stage_leaf(type, run->slot));
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+	{
+		if (strstr(desc->columns[i].name, "source_id") == NULL)
+			appendStringInfo(&sql, ", %s = NULL", desc->columns[i].name);
+	}
+	sis_exec_as_owner(psprintf("%s WHERE %s AND EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+							   sql.data, condition, desc->name),
+					  params, SPI_OK_UPDATE);
+}
+
+/*
  * People out of scope leave staging when the run ends: nobody agreed that
  * they be kept (rule 9).
  */
 static void
-forget_out_of_scope(SisRun *run)
+forget_out_of_scope(SisRun *run, const SisDelta *delta)
 {
 	static const SisRecordType persons[] = {
 		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
@@ -275,12 +299,21 @@ forget_out_of_scope(SisRun *run)
 	for (int i = 0; i < (int) lengthof(persons); i++)
 	{
 		SisRecordType type = persons[i];
+		bool		some_gone = delta->types[type].rows[SIS_DELTA_GONE] > 0;
+		char	   *condition =
+			psprintf("d.run_id = $1 AND d.source_id IS NOT NULL "
+					 "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
+					 sis_scope_staged_sql(run, type, true));
 
-		sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE d.run_id = $1 AND d.source_id IS NOT NULL "
-								   "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
-								   sis_stage_leaf(type, run->slot),
-								   sis_scope_staged_sql(run, type, true)),
-						  &params, SPI_OK_DELETE);
+		if (some_gone)
+			empty_rows(run, type, condition, &params);
+		run->counts[type].staged_rows -= (int64)
+			sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE %s%s",
+									   sis_stage_leaf(type, run->slot), condition,
+									   !some_gone ? "" :
+									   psprintf(" AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+												sis_record_desc(type)->name)),
+							  &params, SPI_OK_DELETE);
 	}
 }
 
@@ -325,7 +358,7 @@ merge_all(SisRun *run, SisDelta *delta)
 	failure = compute_and_check(run, delta, &scope, true);
 	if (failure == NULL)
 		failure = write_all(run, delta);
-	forget_out_of_scope(run);
+	forget_out_of_scope(run, delta);
 	finish_scope(delta, scope);
 	sis_runlog_counts(run);
 	return failure;
@@ -410,13 +443,14 @@ sis_run_archive(int64 run_id)
 	if (failure != NULL)
 		sis_throw(failure);
 	archive_all(run, delta);
-	forget_out_of_scope(run);
+	forget_out_of_scope(run, delta);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
-		/* what apply() counted stands; only archiving is new */
+		/* what apply() counted stands; only archiving, and forgetting, is new */
 		applied[type].archived = run->counts[type].archived;
+		applied[type].staged_rows = run->counts[type].staged_rows;
 		applied[type].to_archive = run->counts[type].to_archive;
 		applied[type].in_force = run->counts[type].in_force;
 		applied[type].allowed = run->counts[type].allowed;

@@ -6,6 +6,7 @@
 
 #include "base/compat.h"
 #include "base/spi.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "runlog.h"
@@ -153,6 +154,15 @@ sis_runlog_read(int64 run_id, SisPastRun *past)
 		appendStringInfoString(&run->note, note);
 	load_counts(run);
 	return run;
+}
+
+void
+sis_runlog_check_reader(const SisRun *run)
+{
+	Oid			relid = get_relname_relid("run", get_namespace_oid("sis_sync", false));
+
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		sis_source_check_usage(run->sync->server);
 }
 
 void

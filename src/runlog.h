@@ -36,6 +36,12 @@ typedef struct SisPastRun
 extern SisRun *sis_runlog_read(int64 run_id, SisPastRun *past);
 
 /*
+ * 42501 unless the current user may know of the run: by USAGE on its sync's
+ * server, or by SELECT on the run log.
+ */
+extern void sis_runlog_check_reader(const SisRun *run);
+
+/*
  * 55000 unless the run is its sync's last word: not dry, and no later run has
  * written to the roster or found IDs re-keyed.
  */

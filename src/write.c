@@ -25,7 +25,7 @@ sis_is_writing(void)
  * data; neither a client nor a log may get that from us.
  */
 static void
-hide_row_values(void *arg)
+explain_error(void *arg)
 {
 	int			category = ERRCODE_TO_CATEGORY(geterrcode());
 
@@ -36,6 +36,7 @@ hide_row_values(void *arg)
 		category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 		errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
 				  (const char *) arg);
+	sis_roster_lock_hint();
 	errcontext("writing records of type %s", (const char *) arg);
 }
 
@@ -47,7 +48,7 @@ write_roster(SisRecordType type, const char *sql, const SisParams *params,
 	ErrorContextCallback context;
 	volatile uint64 n = 0;
 
-	context.callback = hide_row_values;
+	context.callback = explain_error;
 	context.arg = (void *) sis_record_desc(type)->name;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
@@ -89,18 +90,19 @@ sis_write_logged(const SisRun *run, SisRecordType type, const char *action,
 	n = (int64) write_roster(type, sql, params, dest, SPI_OK_UPDATE_RETURNING);
 	dest->rDestroy(dest);
 
-	desc = CreateTemplateTupleDesc(4);
+	desc = CreateTemplateTupleDesc(5);
 	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
 	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
 	TupleDescInitEntry(desc, 2, "reason", TEXTOID, -1, 0);
 	TupleDescInitEntry(desc, 3, "before", TEXTOID, -1, 0);
 	TupleDescInitEntry(desc, 4, "row_run", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, 5, "row_fingerprint", INT8OID, -1, 0);
 	sis_register_store(written.name, written.store, desc, (double) n);
 	sis_param_int8(&log, run->id);
 	sis_param_text(&log, sis_record_desc(type)->name);
 	sis_param_text(&log, action);
-	sis_exec_as_owner("INSERT INTO sis_sync.change (run_id, record_type, source_id, action, reason, before, row_run) "
-					  "SELECT $1, $2, w.source_id, $3, w.reason, w.before::jsonb, w.row_run FROM written w",
+	sis_exec_as_owner("INSERT INTO sis_sync.change (run_id, record_type, source_id, action, reason, before, row_run, row_fingerprint) "
+					  "SELECT $1, $2, w.source_id, $3, w.reason, w.before::jsonb, w.row_run, w.row_fingerprint FROM written w",
 					  &log, SPI_OK_INSERT);
 	sis_relation_close(&written);
 	return n;
@@ -113,7 +115,8 @@ sis_write_lock(const SisRun *run, SisRecordType type, const char *store)
 
 	sis_param_int8(&params, run->sync->id);
 	(void) sis_write(type,
-					 psprintf("SELECT count(*) FROM (SELECT 1 FROM %s d JOIN %s t "
+	/* OFFSET 0: else every row of the store is sorted and kept whole */
+					 psprintf("SELECT count(*) FROM (SELECT 1 FROM (SELECT source_id FROM %s OFFSET 0) d JOIN %s t "
 							  "ON t.sync_id = $1 AND t.source_id = d.source_id "
 							  "ORDER BY t.source_id FOR NO KEY UPDATE OF t) x",
 							  quote_identifier(store), run->roster->tables[type]),

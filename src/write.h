@@ -19,13 +19,30 @@ extern uint64 sis_write(SisRecordType type, const char *sql,
 
 /*
  * Runs an UPDATE that returns, of each row it wrote, source_id, reason,
- * before (a JSON text) and row_run, and logs these under the action: what a
- * trigger or somebody else kept from being written is not logged.  Returns
- * the number of rows.
+ * before (a JSON text), and SIS_ROW_AS_LEFT, and logs these under the action:
+ * what a trigger or somebody else kept from being written is not logged.
+ * Returns the number of rows.
  */
+#define SIS_ROW_AS_LEFT \
+	SIS_ROW_RUN_SQL ", t.fingerprint"
+
+/* The run that a row t names as its last. */
+#define SIS_ROW_RUN_SQL \
+	"CASE WHEN t.archived_at IS NULL THEN t.updated_run ELSE t.archived_run END"
+
 extern int64 sis_write_logged(const SisRun *run, SisRecordType type,
 							  const char *action, const char *sql,
 							  const SisParams *params);
+
+/*
+ * "t is there" and "t is archived", so that the planner guesses nothing: of a
+ * table that was never analyzed it takes hardly any row to be there, and would
+ * scan a store once for each of them.
+ */
+#define SIS_ROW_IS_LIVE_SQL \
+	"CASE WHEN t.archived_at IS NULL THEN true ELSE false END"
+#define SIS_ROW_IS_ARCHIVED_SQL \
+	"CASE WHEN t.archived_at IS NULL THEN false ELSE true END"
 
 /*
  * Locks the records that a registered store names by source_id in the order

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "base/fingerprint.h"
 #include "base/seen.h"
 #include "base/textlist.h"
 #include "utils/hsearch.h"
@@ -458,10 +457,13 @@ look_at(Search *search, const char *source, SisValue id, int64 line)
 
 	if (strcmp(source, list->name) != 0 || id.data == NULL)
 		return;
-	hash = sis_hash64(id.data, id.len, 0);
+	hash = sis_seen_hash(id.data, id.len);
 	if (search->seen != NULL)
 	{
-		if (sis_seen_add(search->seen, id.data, id.len) &&
+		bool		old;
+
+		sis_seen_add(search->seen, &hash, 1, &old);
+		if (old &&
 			hash_get_num_entries(search->suspects) < MAX_SUSPECTS)
 		{
 			suspect = hash_search(search->suspects, &hash, HASH_ENTER, NULL);

@@ -364,7 +364,9 @@ header_seconds(const SisRestCall *call, const char *name)
 
 /*
  * For how long the service asks us to wait, in milliseconds; 0: it does not
- * say.  A time of day is compared with the service's own clock.
+ * say.  When its window of requests ends, which some say in each response,
+ * counts for a 429 only.  A time of day is compared with the service's own
+ * clock.
  */
 static int64
 asked_pause(const SisRestCall *call)
@@ -374,7 +376,8 @@ asked_pause(const SisRestCall *call)
 	};
 	int64		seconds = header_seconds(call, "retry-after");
 
-	for (int i = 0; i < (int) lengthof(resets) && seconds < 0; i++)
+	for (int i = 0; call->status == 429 && seconds < 0 &&
+		 i < (int) lengthof(resets); i++)
 		seconds = header_seconds(call, resets[i]);
 	if (seconds < 0)
 		return 0;
@@ -617,11 +620,10 @@ deliver(SisRestCall *call)
 	return true;
 }
 
-/* Starts what can be started now. */
+/* Starts what can be started by that time. */
 static bool
-start_calls(SisRest *rest)
+start_calls(SisRest *rest, TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	int			connections = sis_rest_max_connections(rest);
 	int			running = 0;
 	int			held = 0;
@@ -650,23 +652,24 @@ start_calls(SisRest *rest)
 	return true;
 }
 
-/* Waits until a transfer ends or a call's time comes. */
+/*
+ * Waits until a transfer ends, or until the next call's time comes.  A call
+ * whose time was up and that was not started waits for another one's end.
+ */
 static void
-wait_for_calls(SisRest *rest)
+wait_for_calls(SisRest *rest, TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = DT_NOEND;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &rest->calls)
 	{
 		struct SisRestState *state = state_of(iter.cur);
+		TimestampTz time = Max(state->not_before, rest->not_before);
 
-		if (state->stage == STAGE_WAITING)
-			next = Min(next, Max(state->not_before, rest->not_before));
+		if (state->stage == STAGE_WAITING && time > now)
+			next = Min(next, time);
 	}
-	if (next <= now)
-		next = DT_NOEND;		/* it waits for a connection */
 	sis_session_wait(rest->session, next);
 }
 
@@ -711,10 +714,12 @@ sis_rest_run(SisRest *rest)
 
 	while (good && !dlist_is_empty(&rest->calls))
 	{
-		good = start_calls(rest);
+		TimestampTz now = GetCurrentTimestamp();
+
+		good = start_calls(rest, now);
 		if (good)
 		{
-			wait_for_calls(rest);
+			wait_for_calls(rest, now);
 			good = take_all_ended(rest) && deliver_all(rest);
 		}
 	}

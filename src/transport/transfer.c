@@ -309,6 +309,8 @@ look_after(SisTransfer *transfer, bool is_over)
 	{
 		if (transfer->is_too_large)
 			finish(transfer, SIS_END_TOO_LARGE);
+		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
+			finish(transfer, SIS_END_DEADLINE);
 		else
 			finish(transfer, transfer->handle.result == CURLE_OK ?
 				   SIS_END_DONE : SIS_END_FAILED);

@@ -129,6 +129,17 @@ sub fired
 	return scalar grep { ($_->{fault} // '') eq $id } @{ $self->{seen} // [] };
 }
 
+# A test: each fault that is ordered has fired.
+sub has_misbehaved
+{
+	my ($self, $title) = @_;
+	my @waiting = grep { !$self->fired($_) } map { $_->{id} } @{ $self->{control}{faults} // [] };
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return Test::More::ok(!@waiting, "$title: each fault fired")
+	  || Test::More::diag("not fired: @waiting");
+}
+
 # A test: no request so far was one that the service does not expect.
 sub is_clean
 {
