@@ -278,6 +278,10 @@ INSERT INTO sis_sync.stage_slot (slot)
 COMMENT ON TABLE sis_sync.stage_slot IS 'which run''s rows stand in which staging partition';
 COMMENT ON COLUMN sis_sync.stage_slot.pinned IS 'kept to be looked at until the sync''s next run, or until the slot is needed';
 
+CREATE TYPE sis_sync.stage_status AS ENUM
+  ('active', 'deleted', 'rejected', 'duplicate', 'part');
+COMMENT ON TYPE sis_sync.stage_status IS 'what became of a staged row: active: a record of tonight; deleted: the source calls it deleted; rejected: not taken, a stored record of its ID is protected; duplicate: the same as, or lost to, another row of its ID; part: brought part of a record that stands in a row of its own';
+
 CREATE FUNCTION sis_sync.create_staging_tables() RETURNS void
   AS 'MODULE_PATHNAME', 'sis_create_staging_tables' LANGUAGE C STRICT;
 SELECT sis_sync.create_staging_tables();

@@ -235,7 +235,7 @@ carry_row(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	if (has_base || (has_role && !deleted))
 	{
 		fill_record(carry, tuple, desc, SIS_PART_ROLE, carry->role_columns);
-		sis_stage_write(carry->stage, carry->record, "part", 0);
+		sis_stage_write(carry->stage, carry->record, SIS_STATUS_PART, 0);
 	}
 	if (has_base)
 		return;
@@ -243,7 +243,7 @@ carry_row(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	{
 		fill_record(carry, tuple, desc, SIS_PART_BASE,
 					all & ~carry->role_columns);
-		sis_stage_write(carry->stage, carry->record, "part", 0);
+		sis_stage_write(carry->stage, carry->record, SIS_STATUS_PART, 0);
 		return;
 	}
 	fill_record(carry, tuple, desc, SIS_PART_BASE, all);
@@ -251,7 +251,7 @@ carry_row(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	/* nothing is known of it but what is stored: nothing may change */
 	carry->record->keep = all & ~SIS_COLUMN_BIT(SIS_COL_SOURCE_ID);
 	sis_stage_write(carry->stage, carry->record,
-					deleted ? "deleted" : "active", fingerprint);
+					deleted ? SIS_STATUS_DELETED : SIS_STATUS_ACTIVE, fingerprint);
 	if (!deleted)
 		sis_stage_counts_for_update(carry->stage, carry->type)->active++;
 }
@@ -268,7 +268,7 @@ take_link(Carry *carry, HeapTuple tuple, TupleDesc desc)
 	sis_record_reset(record, carry->type, source,
 					 DatumGetInt64(heap_getattr(tuple, 2, desc, &isnull)));
 	record->part = SIS_PART_BASE;
-	record->keep = (uint64) DatumGetInt64(heap_getattr(tuple, 3, desc, &isnull));
+	record->keep = (uint64) DatumGetInt32(heap_getattr(tuple, 3, desc, &isnull));
 	record->repeats = true;
 	for (int i = 0; i < carry->desc->ncolumns; i++)
 		take_value(record, i, tuple, desc, 4 + i);

@@ -82,6 +82,7 @@ typedef struct Fold
 	int			schools_column; /* all schools of a person, or -1 */
 	int			roles_column;	/* of staff, else -1 */
 	MemoryContext group_cxt;
+	MemoryContext passed_cxt;	/* of a row that is not kept; reset each time */
 	FoldRow    *rows;			/* of one ID, in group_cxt */
 	int			nrows;
 	int			maxrows;
@@ -99,7 +100,7 @@ typedef struct Fold
  */
 
 static void
-flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
+flush_marks(Fold *fold, SisStageStatus status, Datum *tids, int *n)
 {
 	SisParams	params = {0};
 	MemoryContext old;
@@ -107,13 +108,12 @@ flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
 	if (*n == 0)
 		return;
 	old = MemoryContextSwitchTo(fold->mark_cxt);
-	sis_param_text(&params, status);
 	sis_param(&params, TIDARRAYOID,
 			  PointerGetDatum(construct_array(tids, *n, TIDOID,
 											  sizeof(ItemPointerData), false,
 											  TYPALIGN_SHORT)), false);
-	sis_exec_as_owner(psprintf("UPDATE %s SET status = $1 WHERE ctid = ANY ($2)",
-							   fold->leaf), &params, SPI_OK_UPDATE);
+	sis_exec_as_owner(psprintf("UPDATE %s SET status = '%s' WHERE ctid = ANY ($1)",
+							   fold->leaf, sis_status_name(status)), &params, SPI_OK_UPDATE);
 	MemoryContextSwitchTo(old);
 	*n = 0;
 }
@@ -121,8 +121,8 @@ flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
 static void
 flush_all_marks(Fold *fold)
 {
-	flush_marks(fold, "part", fold->part_tids, &fold->npart);
-	flush_marks(fold, "duplicate", fold->duplicate_tids, &fold->nduplicate);
+	flush_marks(fold, SIS_STATUS_PART, fold->part_tids, &fold->npart);
+	flush_marks(fold, SIS_STATUS_DUPLICATE, fold->duplicate_tids, &fold->nduplicate);
 	MemoryContextReset(fold->mark_cxt);
 }
 
@@ -153,11 +153,23 @@ mark_duplicate(Fold *fold, const FoldRow *row)
 		flush_all_marks(fold);
 }
 
+/*
+ * Terms and courses that section rows merely name are no records of their own:
+ * spellings differ, and nobody is at fault.
+ */
+static bool
+is_merely_named(const Fold *fold, const FoldRow *row)
+{
+	return row->repeats && (fold->type == SIS_TERM || fold->type == SIS_COURSE);
+}
+
 static void
 log_reject(Fold *fold, const FoldRow *row, const char *reason)
 {
 	SisValue	id = row->values[SIS_COL_SOURCE_ID];
 
+	if (is_merely_named(fold, row))
+		return;
 	sis_stage_log_reject(fold->stage, fold->type, row->source, row->line,
 						 id.data, id.len, NULL, reason, NULL, false);
 	sis_stage_counts_for_update(fold->stage, fold->type)->rejected++;
@@ -315,12 +327,7 @@ fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
 		}
 		else
 		{
-			/*
-			 * Terms and courses that section rows merely name are no records
-			 * of their own: spellings differ, and nobody is at fault.
-			 */
-			if (!(row->repeats && (fold->type == SIS_TERM || fold->type == SIS_COURSE)))
-				log_reject(fold, row, "another row has the same ID");
+			log_reject(fold, row, "another row has the same ID");
 			mark_duplicate(fold, row);
 		}
 	}
@@ -489,7 +496,7 @@ fold_group(Fold *fold)
 {
 	const FoldRow *winner;
 	SisRecord  *result = fold->result;
-	const char *status;
+	SisStageStatus status;
 	bool		changed;
 	int			parts = SIS_PART_BASE;
 
@@ -514,7 +521,7 @@ fold_group(Fold *fold)
 	if ((parts & fold->needs_parts) != fold->needs_parts || !changed)
 		return;
 	mark_part(fold, winner);
-	status = take_away_roles(fold) ? "deleted" : "active";
+	status = take_away_roles(fold) ? SIS_STATUS_DELETED : SIS_STATUS_ACTIVE;
 	sis_stage_write(fold->stage, result, status,
 					sis_stage_fingerprint(fold->stage, result));
 }
@@ -548,25 +555,15 @@ text_equals(SisValue value, const char *word)
 		memcmp(value.data, word, value.len) == 0;
 }
 
-/* Copies a row of the cursor into the group's context. */
+/* Copies a row of the cursor into the current memory context. */
 static void
-read_row(Fold *fold, HeapTuple source, TupleDesc desc)
+read_row(const Fold *fold, HeapTuple source, TupleDesc desc, FoldRow *row)
 {
-	MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
 	HeapTuple	tuple = heap_copytuple(source);
-	FoldRow    *row;
 	SisValue	status;
 	bool		isnull;
 	int			part;
 
-	if (fold->nrows == fold->maxrows)
-	{
-		fold->maxrows = fold->maxrows == 0 ? 8 : fold->maxrows * 2;
-		fold->rows = fold->rows == NULL ?
-			palloc(sizeof(FoldRow) * fold->maxrows) :
-			repalloc(fold->rows, sizeof(FoldRow) * fold->maxrows);
-	}
-	row = &fold->rows[fold->nrows++];
 	row->tid = *(ItemPointer) DatumGetPointer(heap_getattr(tuple, COL_TID, desc, &isnull));
 	part = DatumGetInt16(heap_getattr(tuple, COL_PART, desc, &isnull));
 	row->part = part & ~(SIS_PART_REPEATS | SIS_PART_ENDED);
@@ -578,7 +575,7 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row->is_part = text_equals(status, "part");
 	row->source = text_to_cstring(DatumGetTextPP(heap_getattr(tuple, COL_SOURCE, desc, &isnull)));
 	row->line = DatumGetInt64(heap_getattr(tuple, COL_LINE, desc, &isnull));
-	row->keep = (uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull));
+	row->keep = (uint64) DatumGetInt32(heap_getattr(tuple, COL_KEEP, desc, &isnull));
 	row->last_modified = text_value(tuple, desc, COL_LAST_MODIFIED);
 	row->fingerprint = DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull));
 	row->stored = DatumGetInt64(heap_getattr(tuple, COL_STORED, desc, &isnull));
@@ -586,7 +583,67 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row->is_stored = row->has_stored && row->stored == row->fingerprint;
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		row->values[i] = text_value(tuple, desc, COL_FIRST + i);
+}
+
+/* Adds a row to the group. */
+static void
+add_row(Fold *fold, HeapTuple tuple, TupleDesc desc)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
+
+	if (fold->nrows == fold->maxrows)
+	{
+		fold->maxrows = fold->maxrows == 0 ? 8 : fold->maxrows * 2;
+		fold->rows = fold->rows == NULL ?
+			palloc(sizeof(FoldRow) * fold->maxrows) :
+			repalloc(fold->rows, sizeof(FoldRow) * fold->maxrows);
+	}
+	read_row(fold, tuple, desc, &fold->rows[fold->nrows++]);
 	MemoryContextSwitchTo(old);
+}
+
+/* Deals with a row that is not added to its group. */
+static void
+pass_over(Fold *fold, HeapTuple tuple, TupleDesc desc, const char *reason)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->passed_cxt);
+	FoldRow		row;
+
+	read_row(fold, tuple, desc, &row);
+	if (row.part == SIS_PART_BASE)
+	{
+		if (reason != NULL)
+			log_reject(fold, &row, reason);
+		mark_duplicate(fold, &row);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(fold->passed_cxt);
+}
+
+/*
+ * Is it the group's last row once more?  What a layout repeats it may repeat
+ * any number of times (a term in each of its sections), and rows of one content
+ * come one after the other.
+ */
+static bool
+is_repeated_again(const Fold *fold, HeapTuple tuple, TupleDesc desc)
+{
+	const FoldRow *last = &fold->rows[fold->nrows - 1];
+	SisValue	status = text_value(tuple, desc, COL_STATUS);
+	bool		isnull;
+
+	return last->repeats && last->part == SIS_PART_BASE && !last->rejected &&
+		DatumGetInt16(heap_getattr(tuple, COL_PART, desc, &isnull)) ==
+		(SIS_PART_BASE | SIS_PART_REPEATS) &&
+		text_equals(status, "deleted") == last->deleted &&
+		text_equals(status, "part") == last->is_part &&
+		!text_equals(status, "rejected") &&
+		DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull)) ==
+		last->fingerprint &&
+		(uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull)) ==
+		last->keep &&
+		sis_same_value(text_value(tuple, desc, COL_LAST_MODIFIED),
+					   last->last_modified);
 }
 
 static void
@@ -604,7 +661,7 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status, s.source, s.line, s.keep, "
+	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status::text, s.source, s.line, s.keep, "
 						   "s.last_modified, s.fingerprint, t.fingerprint");
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
@@ -642,17 +699,14 @@ read_groups(Fold *fold, Portal portal)
 			}
 			else
 				MemoryContextSwitchTo(old);
-			read_row(fold, table->vals[i], table->tupdesc);
-			if (fold->nrows > MAX_ROWS_OF_ID)
-			{
-				const FoldRow *extra = &fold->rows[--fold->nrows];
-
-				if (extra->part == SIS_PART_BASE)
-				{
-					log_reject(fold, extra, "too many rows have the same ID");
-					mark_duplicate(fold, extra);
-				}
-			}
+			if (fold->nrows > 0 &&
+				is_repeated_again(fold, table->vals[i], table->tupdesc))
+				pass_over(fold, table->vals[i], table->tupdesc, NULL);
+			else if (fold->nrows == MAX_ROWS_OF_ID)
+				pass_over(fold, table->vals[i], table->tupdesc,
+						  "too many rows have the same ID");
+			else
+				add_row(fold, table->vals[i], table->tupdesc);
 		}
 		SPI_freetuptable(table);
 		CHECK_FOR_INTERRUPTS();
@@ -706,6 +760,9 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	fold->group_cxt = AllocSetContextCreate(CurrentMemoryContext,
 											"sis_sync rows of one ID",
 											ALLOCSET_DEFAULT_SIZES);
+	fold->passed_cxt = AllocSetContextCreate(CurrentMemoryContext,
+											 "sis_sync passed row",
+											 ALLOCSET_SMALL_SIZES);
 	fold->mark_cxt = AllocSetContextCreate(CurrentMemoryContext,
 										   "sis_sync marked rows",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -729,6 +786,7 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	if (!whole)
 		sis_relation_close(&repeated);
 	MemoryContextDelete(fold->group_cxt);
+	MemoryContextDelete(fold->passed_cxt);
 	MemoryContextDelete(fold->mark_cxt);
 	return true;
 }

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "roster.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -343,15 +344,47 @@ check_column(const char *schema, Relation rel, const char *name, Oid type)
 								  RelationGetRelationName(rel), name));
 }
 
+void
+sis_roster_lock_hint(void)
+{
+	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
+		errhint("Another transaction holds locks on the roster, as pg_locks shows. Run the sync again when it has ended, or with a longer lock_timeout.");
+}
+
+static void
+locking_table(void *arg)
+{
+	sis_roster_lock_hint();
+	errcontext("locking table %s", (const char *) arg);
+}
+
+/* Opens and locks a table and its partitions; NULL when it is not there. */
+static Relation
+lock_table(const char *schema, SisRecordType type, Oid relid, LOCKMODE mode,
+		   List **relids)
+{
+	ErrorContextCallback context;
+	Relation	rel;
+
+	context.callback = locking_table;
+	context.arg = table_name(schema, type);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	rel = try_relation_open(relid, mode);
+	if (rel != NULL)
+		*relids = find_all_inheritors(relid, mode, NULL);
+	error_context_stack = context.previous;
+	return rel;
+}
+
 /*
  * Reading runs with the rights of the extension's owner, so whatever could
  * make a read run code or reach another host is refused: views, foreign
  * tables, also as partitions.
  */
 static void
-check_kinds(const char *schema, Relation rel, LOCKMODE mode)
+check_kinds(const char *schema, const List *relids)
 {
-	List	   *relids = find_all_inheritors(RelationGetRelid(rel), mode, NULL);
 	ListCell   *lc;
 
 	foreach(lc, relids)
@@ -412,14 +445,15 @@ open_roster(const char *schema, LOCKMODE mode, bool to_write)
 	{
 		const SisRecordDesc *desc = sis_record_desc((SisRecordType) type);
 		Oid			relid = get_relname_relid(desc->name, nspid);
+		List	   *relids = NIL;
 		Relation	rel;
 
 		if (!OidIsValid(relid))
 			layout_error(schema, psprintf("there is no table \"%s\"", desc->name));
-		rel = try_relation_open(relid, mode);
+		rel = lock_table(schema, (SisRecordType) type, relid, mode, &relids);
 		if (rel == NULL)
 			layout_error(schema, psprintf("there is no table \"%s\"", desc->name));
-		check_kinds(schema, rel, mode);
+		check_kinds(schema, relids);
 		check_column(schema, rel, "sync_id", INT8OID);
 		for (int i = 0; i < desc->ncolumns; i++)
 			check_column(schema, rel, desc->columns[i].name,

@@ -22,6 +22,12 @@ typedef struct SisRoster
  */
 extern SisRoster *sis_roster_open(const char *schema, LOCKMODE mode);
 
+/*
+ * For an error context callback around what waits for locks on a roster: says
+ * what to do when lock_timeout has ended the wait.
+ */
+extern void sis_roster_lock_hint(void);
+
 /* The same for one who only looks: SELECT is enough. */
 extern SisRoster *sis_roster_open_to_read(const char *schema);
 

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "storage/bufmgr.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -139,20 +140,17 @@ sis_stage_leaf_count(SisRecordType type, int slot, int64 run_id,
 	TupleTableSlot *row = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	Oid			is_active = sis_status_oid(SIS_STATUS_ACTIVE, RelationGetDescr(rel));
 
 	*rows = *active = 0;
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
-		text	   *status;
-
 		CHECK_FOR_INTERRUPTS();
 		slot_getsomeattrs(row, SIS_STAGE_STATUS + 1);
 		if (DatumGetInt64(row->tts_values[SIS_STAGE_RUN_ID]) != run_id)
 			continue;
 		(*rows)++;
-		status = DatumGetTextPP(row->tts_values[SIS_STAGE_STATUS]);
-		if (VARSIZE_ANY_EXHDR(status) == strlen("active") &&
-			memcmp(VARDATA_ANY(status), "active", strlen("active")) == 0)
+		if (DatumGetObjectId(row->tts_values[SIS_STAGE_STATUS]) == is_active)
 			(*active)++;
 	}
 	table_endscan(scan);

@@ -25,7 +25,7 @@ sis_is_writing(void)
  * data; neither a client nor a log may get that from us.
  */
 static void
-hide_row_values(void *arg)
+explain_error(void *arg)
 {
 	int			category = ERRCODE_TO_CATEGORY(geterrcode());
 
@@ -36,6 +36,7 @@ hide_row_values(void *arg)
 		category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 		errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
 				  (const char *) arg);
+	sis_roster_lock_hint();
 	errcontext("writing records of type %s", (const char *) arg);
 }
 
@@ -47,7 +48,7 @@ write_roster(SisRecordType type, const char *sql, const SisParams *params,
 	ErrorContextCallback context;
 	volatile uint64 n = 0;
 
-	context.callback = hide_row_values;
+	context.callback = explain_error;
 	context.arg = (void *) sis_record_desc(type)->name;
 	context.previous = error_context_stack;
 	error_context_stack = &context;

@@ -17,7 +17,6 @@
 #include "transport/sftp.h"
 #include "transport/spool.h"
 #include "transport/ssh.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #define CSV_SUFFIX		".csv"
@@ -134,18 +133,20 @@ static Outcome
 judge(const Sftp *sftp, const SisTransfer *transfer, const char *path)
 {
 	const char *what = path[strlen(path) - 1] == '/' ? "folder" : "file";
+	const char *text = sis_transfer_text(transfer);
 	int			code = sis_transfer_code(transfer);
 
 	if (sis_transfer_end(transfer) == SIS_END_DONE)
 		return FETCHED;
-	if (sis_transfer_end(transfer) == SIS_END_FAILED &&
-		code == CURLE_REMOTE_FILE_NOT_FOUND)
+	if (sis_transfer_end(transfer) != SIS_END_FAILED)
+		sis_ssh_fail(sftp->ssh, transfer, sftp->failure);
+	else if (code == CURLE_REMOTE_FILE_NOT_FOUND)
 		return NOT_THERE;
-	if (sis_transfer_end(transfer) == SIS_END_FAILED &&
-		(code == CURLE_REMOTE_ACCESS_DENIED || code == CURLE_SSH) &&
-		sis_transfer_text(transfer)[0] != '\0')
+	else if (code == CURLE_REMOTE_ACCESS_DENIED ||
+			 (code == CURLE_SSH && sis_ssh_knows_host(sftp->ssh)))
 		sis_fail(sftp->failure, SIS_ERR_UNAVAILABLE, NULL,
-				 psprintf("libcurl: %s.", sis_transfer_text(transfer)),
+				 psprintf("libcurl: %s.", text[0] != '\0' ? text :
+						  curl_easy_strerror((CURLcode) code)),
 				 code == CURLE_REMOTE_ACCESS_DENIED ?
 				 "The user of the user mapping needs the right to read it." : NULL,
 				 "could not read %s \"%s\" of host \"%s\"",
@@ -286,8 +287,7 @@ pick_files(char *names, const char *lines, FileList *list)
 		names = next;
 	}
 	for (int i = 0; i < list->nfiles; i++)
-		list->files[i].is_wanted = ncsv > 0 ?
-			has_suffix(list->files[i].name, CSV_SUFFIX) : list->nfiles == 1;
+		list->files[i].is_wanted = ncsv == list->nfiles || list->nfiles == 1;
 	qsort(list->files, list->nfiles, sizeof(File), compare_files);
 }
 
@@ -508,14 +508,6 @@ sis_sftp_fetch(const SisSource *source, SisFailure *failure)
 	FileList	list;
 	SisRemoteSet *set;
 
-	if (path == NULL)
-	{
-		sis_fail(failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
-				 psprintf("Set it with ALTER SERVER %s OPTIONS (ADD path '...').",
-						  quote_identifier(source->server)),
-				 "server \"%s\" has no option \"path\"", source->server);
-		return NULL;
-	}
 	sftp.ssh = sis_ssh_open(source, failure);
 	if (sftp.ssh == NULL)
 		return NULL;

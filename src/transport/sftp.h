@@ -27,13 +27,13 @@ typedef struct SisRemoteSet
 } SisRemoteSet;
 
 /*
- * Fetches what the source's path names: the zip file, when the path ends in
- * ".zip"; else of a folder the *.csv files (in any case), or where there is
- * none, its *.zip file if it is the only one.  Other *.zip files are named, and
- * not downloaded; dotfiles, subfolders, all other files, and names with
- * anything but printable ASCII characters are passed over.  Names, sizes and
- * times of change are looked at again afterwards, so that all files are of one
- * moment.
+ * Fetches what the source's path, which must be set, names: the zip file, when
+ * it ends in ".zip"; else of a folder the *.csv files, or its *.zip file if it
+ * is the only one (in any case).  Where there are both, or several *.zip files,
+ * they are named and not downloaded.  Dotfiles, subfolders, all other files,
+ * and names with anything but printable ASCII characters are passed over.
+ * Names, sizes and times of change are looked at again afterwards, so that all
+ * files are of one moment.
  *
  * NULL on failure.  The result is in the current memory context, its temporary
  * files included.  Takes no snapshot and no transaction ID.

@@ -309,6 +309,8 @@ look_after(SisTransfer *transfer, bool is_over)
 	{
 		if (transfer->is_too_large)
 			finish(transfer, SIS_END_TOO_LARGE);
+		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
+			finish(transfer, SIS_END_DEADLINE);
 		else
 			finish(transfer, transfer->handle.result == CURLE_OK ?
 				   SIS_END_DONE : SIS_END_FAILED);
@@ -368,6 +370,38 @@ sis_session_sleep(SisSession *session, int64 milliseconds)
 			return false;
 	}
 	return true;
+}
+
+static int
+count_transfers(const SisSession *session)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	dlist_foreach(iter, unconstify(dlist_head *, &session->transfers))
+		n++;
+	return n;
+}
+
+bool
+sis_session_wait(SisSession *session, TimestampTz until)
+{
+	int			before = count_transfers(session);
+
+	while (count_transfers(session) == before &&
+		   GetCurrentTimestamp() < until)
+	{
+		if (!turn(session, until))
+			return false;
+	}
+	return true;
+}
+
+int64
+sis_session_remaining(const SisSession *session)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   sis_wait_deadline(session->wait));
 }
 
 void

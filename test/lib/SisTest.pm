@@ -191,9 +191,25 @@ sub stop
 	my ($self, $mode) = @_;
 
 	return $self if !$self->{running};
-	_system("$BINDIR/pg_ctl", '-s', '-w', '-t', '120', '-D',
-		"$self->{top}/data", '-m', $mode || 'fast', 'stop');
-	$self->{running} = 0;
+	$self->begin_stop($mode || 'fast') if !$self->{stopping};
+	for (1 .. 2400)
+	{
+		last if !-e "$self->{top}/data/postmaster.pid";
+		select(undef, undef, undef, 0.05);
+	}
+	die "the server did not stop\n" if -e "$self->{top}/data/postmaster.pid";
+	$self->{running} = $self->{stopping} = 0;
+	return $self;
+}
+
+# Asks for a shutdown; stop() also waits for its end.
+sub begin_stop
+{
+	my ($self, $mode) = @_;
+
+	_system("$BINDIR/pg_ctl", '-s', '-W', '-D', "$self->{top}/data",
+		'-m', $mode, 'stop');
+	$self->{stopping} = 1;
 	return $self;
 }
 
@@ -604,6 +620,16 @@ sub close
 	return if !$self->{psql};
 	$self->{in} .= "\\q\n";
 	eval { $self->{psql}->finish; 1 } or $self->{psql}->kill_kill;
+	delete $self->{psql};
+	return;
+}
+
+# Kills the client, not the backend.
+sub kill    ## no critic (ProhibitBuiltinHomonyms)
+{
+	my ($self) = @_;
+
+	$self->{psql}->kill_kill;
 	delete $self->{psql};
 	return;
 }

@@ -276,7 +276,9 @@ SKIP:
 # ----------
 login('unset', host => undef);
 fails('unset', 'SI009', 'no host', message => qr/"host"/, hint => qr/ALTER SERVER/);
-set_option('unset', 'host', '127.0.0.1', 'ADD');
+set_option('unset', 'host', 'somebody@127.0.0.1', 'ADD');
+fails('unset', 'SI009', 'a user in the host', message => qr/"host".*is no host/);
+set_option('unset', 'host', '127.0.0.1');
 set_option('unset', 'path', undef);
 fails('unset', 'SI009', 'no path', message => qr/"path"/, hint => qr/ALTER SERVER/);
 set_option('unset', 'path', $files, 'ADD');
@@ -312,6 +314,12 @@ fails('paths', 'SI004', 'a forbidden file',
 	message => qr{could not read file "\Q$forbidden\E/users.csv"});
 chmod 0600, "$forbidden/users.csv";
 works('paths', 'allowed again');
+
+my $linked = $node->dir('linked');
+symlink '.', "$linked/users.csv" or die $!;
+set_option('paths', 'path', $linked);
+fails('paths', 'SI004', 'a link to a folder',
+	message => qr{could not read file "\Q$linked\E/users.csv"});
 
 # folders, dotfiles, links to nothing, other files, odd names
 my $odd = $node->dir('odd #1 %41 ü');

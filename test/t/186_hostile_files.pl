@@ -1,0 +1,59 @@
+# What somebody can put into the folder: however much there is of it, a run
+# needs little memory and can be cancelled, and what it leaves can be read.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use District;
+use SampleSync;
+use SisTest;
+use Time::HiRes qw(time);
+
+# few buffers, so that a backend's memory is its own
+my $node = SisTest->new(conf => { shared_buffers => '8MB' })->start;
+my $db = $node->fresh_db('hostile');
+
+sub district { return District->new(schools => 2, students => 40, sections => 8, @_); }
+
+sub append
+{
+	my ($file, $n, $line) = @_;
+
+	open my $out, '>>', $file or die "$file: $!";
+	print $out $line->($_) for 1 .. $n;
+	close $out or die "$file: $!";
+	return;
+}
+
+# Runs it in a session of its own: the error, and megabytes at most.
+sub memory_of
+{
+	my ($s) = @_;
+	my $session = $node->session($db);
+	my $result = $session->query($s->call_sql);
+	my ($kb) = do { local (@ARGV, $/) = '/proc/' . $session->pid . '/status'; <> } =~ /VmHWM:\s+(\d+)/;
+
+	$session->close;
+	return ($result->{error}, $kb / 1024);
+}
+
+# ----------
+# Any number of rows with one ID
+# ----------
+my $s = SampleSync->new($node, $db, 'term',
+	district => District->new(schools => 2, students => 50, sections => 2500),
+	write => { layout => 'clever' });
+$s->succeeds('a term that 2,500 sections name');
+$s->counts_are('and nothing is rejected', term => { received => 1, rejected => 0 },
+	course => { rejected => 0 }, section => { created => 2500 });
+
+$s = SampleSync->new($node, $db, 'same', district => district());
+$s->succeeds('first load');
+$s->write;
+append($s->dir . '/courses.csv', 300_000, sub {
+	return "same,active,,,Title $_[0]" . 'x' x 200 . ",C1,,,,\n" });
+my ($error, $mb) = memory_of($s);
+is($error->{sqlstate}, 'SI010', '300,000 rows with one ID: too many rejects');
+cmp_ok($mb, '<', 70, "300,000 rows with one ID: $mb MB");
+
+done_testing;
