@@ -18,6 +18,8 @@ OBJS = \
 	src/approve.o \
 	src/rename.o \
 	src/preview.o \
+	src/explain.o \
+	src/explain_words.o \
 	src/undo.o \
 	src/undo_delta.o \
 	src/merge.o \

@@ -387,6 +387,10 @@ CREATE FUNCTION sis_sync.preview(run bigint)
   AS 'MODULE_PATHNAME', 'sis_preview' LANGUAGE C STRICT;
 COMMENT ON FUNCTION sis_sync.preview(bigint) IS 'what the rows staged by a run would do to the roster as it is: each record, its action, and the fields that differ, old and new';
 
+CREATE FUNCTION sis_sync.explain_failure(run bigint) RETURNS text
+  AS 'MODULE_PATHNAME', 'sis_explain_failure' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.explain_failure(bigint) IS 'a run''s end in words: what happened, who it is about, what likely caused it, and the statements to type next';
+
 -- Not STRICT: a NULL must not pass for a decision.
 CREATE FUNCTION sis_sync.approve(run bigint, reason text) RETURNS void
   AS 'MODULE_PATHNAME', 'sis_approve' LANGUAGE C;

@@ -325,7 +325,7 @@ create_records(SisRun *run, SisRecordType type)
 					 SIS_FINGERPRINT_VERSION, sis_record_desc(type)->name);
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
-	return (int64) sis_write(type, sql.data, &params, SPI_OK_INSERT);
+	return (int64) sis_write(run, type, sql.data, &params, SPI_OK_INSERT);
 }
 
 static int64
@@ -359,7 +359,7 @@ update_records(SisRun *run, SisRecordType type, char act)
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
 	if (act == SIS_ACT_REFRESH)
-		return (int64) sis_write(type, sql.data, &params, SPI_OK_UPDATE);
+		return (int64) sis_write(run, type, sql.data, &params, SPI_OK_UPDATE);
 	appendStringInfoString(&sql, " RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT);
 	return sis_write_logged(run, type,
 							act == SIS_ACT_RESTORE ? "restore" : "update",

@@ -75,7 +75,7 @@ begin_run(const char *name, bool dry_run, bool session)
 	SisRun	   *run = load_and_lock(name, session);
 
 	run->dry_run = dry_run;
-	run->id = sis_runlog_start(run->sync, SIS_RUN_SYNC, 0, dry_run);
+	sis_runlog_start(run, 0);
 	return run;
 }
 
@@ -84,7 +84,8 @@ sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
 {
 	SisRun	   *run = load_and_lock(name, false);
 
-	run->id = sis_runlog_start(run->sync, kind, of_run, false);
+	run->kind = kind;
+	sis_runlog_start(run, of_run);
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
 }
@@ -340,7 +341,7 @@ write_all(SisRun *run, SisDelta *delta)
 		sis_merge_apply(run, delta);
 		if (failure == NULL)
 			archive_all(run, delta);
-		sis_write_check_constraints();
+		sis_write_check_constraints(run);
 		remember_state(run);
 	}
 	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");

@@ -11,8 +11,7 @@
  * Marks runs of the sync that are still "running" as interrupted (the caller
  * holds the sync's lock, so their backends are gone) and starts a new one.
  */
-extern int64 sis_runlog_start(const SisSync *sync, SisRunKind kind,
-							  int64 of_run, bool dry_run);
+extern void sis_runlog_start(SisRun *run, int64 of_run);
 
 /* What is on record of a run, for those who look back at it. */
 typedef struct SisPastRun

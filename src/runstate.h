@@ -43,6 +43,7 @@ typedef enum SisRunKind
 typedef struct SisRun
 {
 	int64		id;
+	SisRunKind	kind;
 	const SisSync *sync;
 	int			slot;
 	bool		applied;		/* an earlier step has written its creates */
