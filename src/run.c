@@ -39,6 +39,9 @@
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
 
+/* How long an error waits to be written into the log. */
+#define LOG_LOCK_TIMEOUT	"500ms"
+
 /* ----------
  * Phase 1: who, what and where
  * ----------
@@ -485,6 +488,7 @@ typedef struct Phase
 	SisSource  *source;
 	SisDelta   *delta;
 	SisFailure *failure;		/* the verdict, not thrown yet */
+	const ErrorData *error;		/* what log_error_phase() writes down */
 } Phase;
 
 /* Starts the next transaction as the run needs it, whatever the session has. */
@@ -594,16 +598,38 @@ attempt_merge(Phase *phase)
 	}
 }
 
-/* Writes the failure to the log, commits it and raises it. */
 static void
-end_with_error(SisRun *run, ErrorData *error)
+log_error_phase(Phase *phase)
 {
-	ErrorData	logged = *error;
+	ErrorData	logged = *phase->error;
 
 	/* what PostgreSQL says in detail may show a row's values */
-	if (sis_error_reason(error->sqlerrcode) == NULL)
+	if (sis_error_reason(logged.sqlerrcode) == NULL)
 		logged.detail = NULL;
-	sis_runlog_failed(run->id, &logged);
+	/* who cancels a run must not wait for somebody who has locked the log */
+	(void) set_config_option("lock_timeout", LOG_LOCK_TIMEOUT,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	sis_runlog_failed(phase->run->id, &logged);
+}
+
+/*
+ * Writes the error to the log, commits that and raises the error.  When it
+ * cannot be written (the disk is full, the extension was dropped) the cause is
+ * still the one to raise; the next run will find this one interrupted.
+ */
+static void
+end_with_error(Phase *phase, ErrorData *error)
+{
+	ErrorData  *of_log;
+
+	phase->error = error;
+	of_log = attempt(log_error_phase, phase);
+	if (of_log != NULL)
+		ereport(WARNING,
+				(errcode(of_log->sqlerrcode),
+				 errmsg("could not write into the log that run %lld failed: %s",
+						(long long) phase->run->id, of_log->message)));
 	commit();
 	ReThrowError(error);
 }
@@ -635,13 +661,13 @@ run_phases(Phase *phase)
 
 	error = attempt(prepare_phase, phase);
 	if (error != NULL)
-		end_with_error(run, error);
+		end_with_error(phase, error);
 	commit();
 
 	phase->failure = &failure;
 	error = attempt(stage_phase, phase);
 	if (error != NULL)
-		end_with_error(run, error);
+		end_with_error(phase, error);
 	if (failure.code != SIS_OK)
 		end_with_failure(run, &failure);
 	commit();
@@ -650,7 +676,7 @@ run_phases(Phase *phase)
 	error = attempt_merge(phase);
 	sis_delta_destroy(phase->delta);
 	if (error != NULL)
-		end_with_error(run, error);
+		end_with_error(phase, error);
 	if (phase->failure != NULL)
 		end_with_failure(run, phase->failure);
 	sis_runlog_succeeded(run);
