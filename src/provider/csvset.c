@@ -15,6 +15,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -218,7 +220,8 @@ open_csv(CsvSet *set, const SisSetFile *file, int encoding)
 	}
 	if (!sis_fileset_open(set->files, file, &reader, failure))
 		return NULL;
-	set->newest = Max(set->newest, file->mtime);
+	/* from a file of the future all that come later would be too old */
+	set->newest = Max(set->newest, Min(file->mtime, (pg_time_t) time(NULL)));
 	return sis_csv_open(reader.read, reader.arg, encoding);
 }
 

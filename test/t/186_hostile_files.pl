@@ -78,4 +78,15 @@ append($s->dir . '/manifest.csv', 5000, sub { return "file.file$_[0],bulk\n" });
 $error = $s->run_ends_in('SI006', 'a manifest of 5,000 files');
 like($error->{message}, qr/"manifest.csv" names too many files/, 'a manifest of 5,000 files: says so');
 
+# ----------
+# A file from the future
+# ----------
+$s = SampleSync->new($node, $db, 'future', district => district());
+$s->write;
+utime 7_000_000_000, 7_000_000_000, $s->dir . '/users.csv' or die $!;
+$s->run_succeeds('a file of the year 2191');
+is($s->value("SELECT source_as_of <= now() FROM sis_sync.sync_state WHERE sync = 'future'"),
+	't', 'future: the source is as of now at the latest');
+$s->succeeds('and the next night');
+
 done_testing;
