@@ -56,6 +56,16 @@ my ($error, $mb) = memory_of($s);
 is($error->{sqlstate}, 'SI010', '300,000 rows with one ID: too many rejects');
 cmp_ok($mb, '<', 70, "300,000 rows with one ID: $mb MB");
 
+# one person with a thousand roles, at schools of long names
+my $d = district();
+$s = SampleSync->new($node, $db, 'roles', district => $d, write => { layout => 'oneroster12' });
+$s->write;
+append($s->dir . '/roles.csv', 990, sub {
+	return "role$_[0],,,${\ $d->ids('student', 0, 1)},secondary,student,,,$_[0]" . 'o' x 1900 . ",\n" });
+($error, $mb) = memory_of($s);
+ok(!$error, 'a person with a thousand roles') or diag($error->{text});
+cmp_ok($mb, '<', 100, "a person with a thousand roles: $mb MB");
+
 # ----------
 # Any number of files
 # ----------
