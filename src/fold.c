@@ -86,6 +86,7 @@ typedef struct Fold
 	FoldRow    *rows;			/* of one ID, in group_cxt */
 	int			nrows;
 	int			maxrows;
+	bool		is_made[SIS_MAX_COLUMNS];	/* the result's list was made here */
 	Datum		part_tids[MARK_ROWS];
 	int			npart;
 	Datum		duplicate_tids[MARK_ROWS];
@@ -217,12 +218,25 @@ compatible(const Fold *fold, const SisRecord *result, const FoldRow *row)
 	return true;
 }
 
+/* Puts another list into the result, made by sis_list_*(). */
+static void
+replace_list(Fold *fold, int column, SisValue list)
+{
+	SisValue   *mine = &fold->result->values[column];
+
+	if (fold->is_made[column])
+		pfree((char *) mine->data);
+	fold->is_made[column] = list.data != NULL;
+	*mine = list;
+}
+
 /* Adds what a row has to the result; true when that changed anything. */
 static bool
-unite(const Fold *fold, SisRecord *result, const FoldRow *row)
+unite(Fold *fold, SisRecord *result, const FoldRow *row)
 {
 	bool		changed = false;
 
+	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 	{
 		SisValue   *mine = &result->values[i];
@@ -233,13 +247,15 @@ unite(const Fold *fold, SisRecord *result, const FoldRow *row)
 		{
 			/* a carried record has the stored value in its place */
 			result->keep &= ~SIS_COLUMN_BIT(i);
-			mine->data = NULL;
-			mine->len = 0;
+			replace_list(fold, i, (SisValue) {NULL, 0});
 			changed = true;
 		}
 		if (theirs->data == NULL || i == SIS_COL_SOURCE_ID)
 			continue;
-		if (mine->data == NULL)
+		/* no row says which school is the primary one: always the same */
+		if (mine->data == NULL ||
+			(i == fold->school_column && row->part == SIS_PART_BASE &&
+			 sis_compare_values(*theirs, *mine) < 0))
 		{
 			*mine = *theirs;
 			changed = true;
@@ -247,14 +263,7 @@ unite(const Fold *fold, SisRecord *result, const FoldRow *row)
 		else if (fold->desc->columns[i].kind == SIS_KIND_LIST &&
 				 !sis_same_value(*mine, *theirs))
 		{
-			*mine = sis_list_unite(*mine, *theirs);
-			changed = true;
-		}
-		else if (i == fold->school_column && row->part == SIS_PART_BASE &&
-				 sis_compare_values(*theirs, *mine) < 0)
-		{
-			/* no row says which school is the primary one: always the same */
-			*mine = *theirs;
+			replace_list(fold, i, sis_list_unite(*mine, *theirs));
 			changed = true;
 		}
 	}
@@ -311,7 +320,6 @@ fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
 	{
 		const FoldRow *row = &fold->rows[i];
 
-		CHECK_FOR_INTERRUPTS();
 		if (row == winner || row->part != SIS_PART_BASE)
 			continue;
 		if (row->rejected ||
@@ -412,7 +420,7 @@ take_away_role(Fold *fold, const FoldRow *row)
 	schools = &result->values[fold->schools_column];
 	if (!sis_list_has(*schools, school) || has_role_at(fold, school))
 		return true;
-	*schools = sis_list_without(*schools, school);
+	replace_list(fold, fold->schools_column, sis_list_without(*schools, school));
 	if (result->values[fold->school_column].data != NULL &&
 		sis_same_value(result->values[fold->school_column], school))
 		result->values[fold->school_column] = sis_list_only(*schools);
@@ -427,8 +435,8 @@ take_away_roles(Fold *fold)
 
 	for (int i = 0; i < fold->nrows; i++)
 	{
-		if (fold->rows[i].ended && !take_away_role(fold, &fold->rows[i]))
-			left = false;
+		CHECK_FOR_INTERRUPTS();
+		left &= !fold->rows[i].ended || take_away_role(fold, &fold->rows[i]);
 	}
 	return !left;
 }
@@ -438,6 +446,7 @@ begin_result(Fold *fold, const FoldRow *row)
 {
 	SisRecord  *result = fold->result;
 
+	memset(fold->is_made, false, sizeof(fold->is_made));
 	sis_record_reset(result, fold->type, row->source, row->line);
 	result->keep = row->keep;
 	result->repeats = row->repeats;
@@ -621,9 +630,8 @@ pass_over(Fold *fold, HeapTuple tuple, TupleDesc desc, const char *reason)
 }
 
 /*
- * Is it the group's last row once more?  What a layout repeats it may repeat
- * any number of times (a term in each of its sections), and rows of one content
- * come one after the other.
+ * Is it the group's last row once more?  A layout may repeat a row any number
+ * of times (a term in each section), and they come one after the other.
  */
 static bool
 is_repeated_again(const Fold *fold, HeapTuple tuple, TupleDesc desc)
@@ -635,9 +643,8 @@ is_repeated_again(const Fold *fold, HeapTuple tuple, TupleDesc desc)
 	return last->repeats && last->part == SIS_PART_BASE && !last->rejected &&
 		DatumGetInt16(heap_getattr(tuple, COL_PART, desc, &isnull)) ==
 		(SIS_PART_BASE | SIS_PART_REPEATS) &&
-		text_equals(status, "deleted") == last->deleted &&
-		text_equals(status, "part") == last->is_part &&
-		!text_equals(status, "rejected") &&
+		text_equals(status, last->deleted ? "deleted" :
+					last->is_part ? "part" : "active") &&
 		DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull)) ==
 		last->fingerprint &&
 		(uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull)) ==
@@ -679,16 +686,18 @@ read_groups(Fold *fold, Portal portal)
 	for (;;)
 	{
 		SPITupleTable *table;
+		TupleDesc	desc;
 
 		SPI_cursor_fetch(portal, true, FETCH_ROWS);
 		table = SPI_tuptable;
 		if (SPI_processed == 0)
 			break;
+		desc = table->tupdesc;
 		for (uint64 i = 0; i < table->numvals; i++)
 		{
 			MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
-			SisValue	id = text_value(table->vals[i], table->tupdesc,
-										COL_FIRST + SIS_COL_SOURCE_ID);
+			HeapTuple	row = table->vals[i];
+			SisValue	id = text_value(row, desc, COL_FIRST + SIS_COL_SOURCE_ID);
 
 			if (fold->nrows > 0 &&
 				!sis_same_value(id, fold->rows[0].values[SIS_COL_SOURCE_ID]))
@@ -699,14 +708,12 @@ read_groups(Fold *fold, Portal portal)
 			}
 			else
 				MemoryContextSwitchTo(old);
-			if (fold->nrows > 0 &&
-				is_repeated_again(fold, table->vals[i], table->tupdesc))
-				pass_over(fold, table->vals[i], table->tupdesc, NULL);
+			if (fold->nrows > 0 && is_repeated_again(fold, row, desc))
+				pass_over(fold, row, desc, NULL);
 			else if (fold->nrows == MAX_ROWS_OF_ID)
-				pass_over(fold, table->vals[i], table->tupdesc,
-						  "too many rows have the same ID");
+				pass_over(fold, row, desc, "too many rows have the same ID");
 			else
-				add_row(fold, table->vals[i], table->tupdesc);
+				add_row(fold, row, desc);
 		}
 		SPI_freetuptable(table);
 		CHECK_FOR_INTERRUPTS();
