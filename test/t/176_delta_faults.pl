@@ -107,6 +107,27 @@ sub raise_threshold
 }
 
 # ----------
+# Rejects
+# ----------
+
+# What a changed user is (1.2) is not known where the row is judged.
+{
+	my $d = District->new(students => 1000, sections => 10, staff => 10, enroll => 1);
+	my ($s, $w) = load('names', $d, layout => 'oneroster12');
+
+	package_of($s, $w, { roles => [], users => [
+				map { changed($w, 'users', $_, givenName => 'Renamed') } $d->ids('student', 10, 200) ],
+			});
+	open my $out, '>>:raw', $s->dir . '/users.csv' or die "users.csv: $!";
+	print $out changed($w, 'users', $_, givenName => '', familyName => ''), "\n"
+	  for $d->ids('student', 0, 8);
+	close $out or die "users.csv: $!";
+	$s->run_succeeds('eight users without a name');
+	$s->counts_are('eight rejects', student => { rejected => 8, updated => 200 },
+		staff => { rejected => 0 }, contact => { rejected => 0 });
+}
+
+# ----------
 # What is no good package
 # ----------
 {
