@@ -107,6 +107,46 @@ sub raise_threshold
 }
 
 # ----------
+# Schools that are not set up
+# ----------
+for my $layout (qw(oneroster11 oneroster12))
+{
+	my $d = District->new(schools => 2, students => 200, sections => 20,
+		staff => 10, enroll => 1);
+	my ($a, $b) = $d->ids('school', 0, 2);
+	my ($s) = load("other-$layout", $d, layout => $layout,
+		schools => [ $d->get('school', $a)->{number} ]);
+	my @sections = grep { $d->get('section', $_)->{school} eq $b } $d->ids('section');
+	my @students = (grep { $d->get('student', $_)->{schools}[0] eq $b }
+		$d->ids('student'))[ 0 .. 19 ];
+	my @new = map { $d->enroll($sections[ $_ % 5 ], $students[$_], 'student') } 0 .. 19;
+	my $w = whole($d, $layout);
+	my %files = (users => [], enrollments => [ map { line($w, 'enrollments', $_) } @new ]);
+
+	$files{roles} = [ map { line($w, 'roles', "$_-r0") } @students ]
+	  if $layout eq 'oneroster12';
+	package_of($s, $w, \%files);
+	$s->run_succeeds('links and roles of another school');
+	$s->counts_are('nothing is wrong with them',
+		enrollment => { received => 20, out_of_scope => 20, rejected => 0, unchanged => 110, archived => 0 },
+		student => { rejected => 0, unchanged => 100 });
+}
+
+# A school that is no longer set up: its records were not received.
+{
+	my $d = District->new(schools => 2, students => 200, sections => 10,
+		staff => 10, enroll => 1);
+	my @numbers = map { $d->get('school', $_)->{number} } $d->ids('school');
+	my ($s, $w) = load('frozen', $d, schools => \@numbers);
+
+	$node->run($db, "DELETE FROM sis_sync.sync_school WHERE sync = 'frozen' AND school_id = '$numbers[1]'");
+	package_of($s, $w, { users => [] });
+	$s->run_succeeds('a school less');
+	$s->counts_are('a school less', student => { received => 0,
+			out_of_scope => 0, frozen => 100, in_force => 100, archived => 0 });
+}
+
+# ----------
 # Rejects
 # ----------
 
