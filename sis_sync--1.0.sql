@@ -258,9 +258,13 @@ CREATE TABLE sis_sync.pending_delete (
   record_type text NOT NULL,
   source_id text COLLATE "C" NOT NULL,
   run_id bigint NOT NULL,
+  moved boolean NOT NULL DEFAULT false,
+  school_source_id text COLLATE "C",
+  school_source_ids text[] COLLATE "C",
   PRIMARY KEY (sync, record_type, source_id)
 );
-COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package named and that have not been carried out: they wait until they are, or the record is seen active';
+COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package need not name again and that have not been carried out: they wait until they are, or the record is seen active';
+COMMENT ON COLUMN sis_sync.pending_delete.moved IS 'it has not been deleted but is at these schools now, none of which was set up';
 
 -- ---------------------------------------------------------------------------
 -- Staging: sixteen slots, each an unlogged partition of every record type

@@ -93,6 +93,8 @@ typedef struct Fold
 	int			nduplicate;
 	MemoryContext mark_cxt;
 	SisRecord  *result;
+	bool		delta;			/* a package of changes */
+	int64		nstray;			/* its roles of users that are not known */
 } Fold;
 
 /* ----------
@@ -308,7 +310,14 @@ fold_without_base(Fold *fold)
 	}
 	for (int i = 0; !protected && i < fold->nrows; i++)
 	{
-		if (fold->rows[i].part == SIS_PART_ROLE && !fold->rows[i].ended)
+		if (fold->rows[i].part != SIS_PART_ROLE || fold->rows[i].ended)
+			continue;
+
+		/* a package need not name the user, who may be of a school that is
+		 * not set up: nothing is wrong with the row */
+		if (fold->delta)
+			fold->nstray++;
+		else
 			log_reject(fold, &fold->rows[i], "role of an unknown user");
 	}
 }
@@ -455,6 +464,17 @@ begin_result(Fold *fold, const FoldRow *row)
 		   sizeof(SisValue) * fold->desc->ncolumns);
 }
 
+/* A carried record that tonight's rows change comes from these. */
+static void
+name_source(const Fold *fold, SisRecord *result)
+{
+	for (int i = 0; result->line == SIS_CARRIED_LINE && i < fold->nrows; i++)
+	{
+		result->source = fold->rows[i].source;
+		result->line = fold->rows[i].line;
+	}
+}
+
 /*
  * Of a record that is spread over files the roster has the whole: which of
  * several base rows is the stored version shows with its other parts.
@@ -522,6 +542,7 @@ fold_group(Fold *fold)
 		return;
 	}
 	begin_result(fold, winner);
+	name_source(fold, result);
 	changed = winner->is_part;
 	fold_bases(fold, winner, &changed);
 	if (winner->deleted)
@@ -752,9 +773,11 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	Portal		portal;
 	SisRelation repeated = {0};
 	SisParams	params = {0};
+	SisSink    *sink = sis_stage_sink(stage);
 
 	fold->stage = stage;
 	fold->type = type;
+	fold->delta = sink->offer[type] == SIS_OFFER_DELTA;
 	fold->desc = sis_record_desc(type);
 	fold->leaf = sis_stage_leaf(type, sis_stage_slot(stage));
 	fold->needs_parts = needs_parts;
@@ -790,6 +813,11 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	read_groups(fold, portal);
 	SPI_cursor_close(portal);
 	flush_all_marks(fold);
+	if (fold->nstray > 0)
+		appendStringInfo(&sink->note,
+						 "%s%lld roles for type %s were passed over: the users' own rows are neither in the package nor on record.",
+						 sink->note.len > 0 ? " " : "",
+						 (long long) fold->nstray, fold->desc->name);
 	if (!whole)
 		sis_relation_close(&repeated);
 	MemoryContextDelete(fold->group_cxt);

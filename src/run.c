@@ -344,6 +344,8 @@ write_all(SisRun *run, SisDelta *delta)
 		sis_merge_apply(run, delta);
 		if (failure == NULL)
 			archive_all(run, delta);
+		else
+			sis_carry_remember_held(run, delta);
 		sis_write_check_constraints(run);
 		remember_state(run);
 	}
@@ -415,6 +417,17 @@ sis_run_verify(int64 run_id)
 	sis_runlog_phase(run->id, "verified");
 }
 
+/* Did verify() find that archive() will trip? */
+static bool
+was_held(const SisRun *run)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->id);
+	return sis_exec_as_owner("SELECT 1 FROM sis_sync.pending_archive WHERE run_id = $1 LIMIT 1",
+							 &params, SPI_OK_SELECT) > 0;
+}
+
 void
 sis_run_apply(int64 run_id)
 {
@@ -423,6 +436,8 @@ sis_run_apply(int64 run_id)
 	SisScope   *scope = compute_or_throw(run, delta, false);
 
 	sis_carry_remember(run, delta);
+	if (was_held(run))
+		sis_carry_remember_held(run, delta);
 	sis_merge_apply(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);

@@ -534,6 +534,19 @@ check_modes(const CsvSet *set)
 	FileMode	users = manifest_mode(set, "users.csv");
 	FileMode	roles = manifest_mode(set, "roles.csv");
 
+	/* changes taken for a whole list would have all else leave */
+	for (int i = 0; set->is_delta && i < set->layout->nfiles; i++)
+	{
+		const char *name = set->layout->files[i].name;
+
+		if (find_file(set, name) != NULL &&
+			manifest_mode(set, name) == MODE_NONE)
+			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
+							"Have the manifest say whether it is bulk, delta or absent.",
+							"the package holds changes, and its manifest has no word on \"%s\"",
+							name);
+	}
+
 	if (!set->is_v1p2 || !set->is_delta || users == roles ||
 		users == MODE_ABSENT || roles == MODE_ABSENT)
 		return true;
