@@ -17,6 +17,9 @@ OBJS = \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
+	src/preview.o \
+	src/explain.o \
+	src/explain_words.o \
 	src/undo.o \
 	src/undo_delta.o \
 	src/merge.o \
@@ -37,6 +40,12 @@ OBJS = \
 	src/provider/csv_table.o \
 	src/provider/csv_oneroster.o \
 	src/provider/oneroster_words.o \
+	src/provider/oneroster_rest.o \
+	src/provider/oneroster_pages.o \
+	src/provider/oneroster_auth.o \
+	src/provider/oneroster_refusal.o \
+	src/provider/oneroster_map.o \
+	src/provider/oneroster_users.o \
 	src/provider/csv_clever.o \
 	src/provider/recordspool.o \
 	src/provider/clever.o \
@@ -50,6 +59,7 @@ OBJS = \
 	src/format/zip.o \
 	src/format/zip_directory.o \
 	src/transport/directory.o \
+	src/transport/oauth.o \
 	src/transport/sftp.o \
 	src/transport/ssh.o \
 	src/transport/http.o \

@@ -258,9 +258,13 @@ CREATE TABLE sis_sync.pending_delete (
   record_type text NOT NULL,
   source_id text COLLATE "C" NOT NULL,
   run_id bigint NOT NULL,
+  moved boolean NOT NULL DEFAULT false,
+  school_source_id text COLLATE "C",
+  school_source_ids text[] COLLATE "C",
   PRIMARY KEY (sync, record_type, source_id)
 );
-COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package named and that have not been carried out: they wait until they are, or the record is seen active';
+COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package need not name again and that have not been carried out: they wait until they are, or the record is seen active';
+COMMENT ON COLUMN sis_sync.pending_delete.moved IS 'it has not been deleted but is at these schools now, none of which was set up';
 
 -- ---------------------------------------------------------------------------
 -- Staging: sixteen slots, each an unlogged partition of every record type
@@ -381,6 +385,15 @@ COMMENT ON FUNCTION sis_sync.run_atomic(text) IS 'all four steps in the caller''
 CREATE PROCEDURE sis_sync.run(sync text, dry_run boolean DEFAULT false)
   AS 'MODULE_PATHNAME', 'sis_run' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.run(text, boolean) IS 'runs a sync, committing between its phases; ends in a named error when it fails';
+
+CREATE FUNCTION sis_sync.preview(run bigint)
+  RETURNS TABLE (record_type text, source_id text, action text, reason text, changes jsonb)
+  AS 'MODULE_PATHNAME', 'sis_preview' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.preview(bigint) IS 'what the rows staged by a run would do to the roster as it is: each record, its action, and the fields that differ, old and new';
+
+CREATE FUNCTION sis_sync.explain_failure(run bigint) RETURNS text
+  AS 'MODULE_PATHNAME', 'sis_explain_failure' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.explain_failure(bigint) IS 'a run''s end in words: what happened, who it is about, what likely caused it, and the statements to type next';
 
 -- Not STRICT: a NULL must not pass for a decision.
 CREATE FUNCTION sis_sync.approve(run bigint, reason text) RETURNS void

@@ -71,7 +71,8 @@ sis_guard_staged(SisRun *run)
 	int			slot = sis_slot_of(run->id);
 
 	/* from here on nobody else can take it; a CALL has it locked already */
-	if (slot < 0 || !sis_slot_lock(slot, false))
+	if (slot < 0 ||
+		!(run->looks_only ? sis_slot_share(slot) : sis_slot_lock(slot, false)))
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_INCOMPLETE),
 				 errmsg("the rows staged by run %lld are gone", (long long) run->id),
@@ -108,12 +109,15 @@ check_whole_before(SisRun *run, SisRecordType type)
 
 	sis_param_text(&params, run->sync->name);
 	if (sis_exec_as_owner("SELECT 1 FROM sis_sync.sync_state WHERE sync = $1",
-						  &params, SPI_OK_SELECT) > 0)
+						  &params, SPI_OK_SELECT) > 0 &&
+		sis_roster_has(run->roster, SIS_STUDENT, run->sync->id, "true"))
 		return;
 	ereport(ERROR,
 			(sis_errcode(SIS_ERR_INCOMPLETE),
 			 errmsg("the source holds changes only, and sync \"%s\" has never had whole files",
 					run->sync->name),
+			 errdetail("Roster \"%s\" holds no student of it that they could change.",
+					   run->sync->target_schema),
 			 errhint("Have the source export whole files (bulk) once."),
 			 err_generic_string(PG_DIAG_TABLE_NAME,
 								sis_record_desc(type)->name)));

@@ -60,6 +60,12 @@ extern char *sis_guard_raise_sql(const SisRun *run, SisRecordType type,
 extern SisFailure *sis_guard_rekeyed(SisRun *run, SisDelta *delta);
 
 /*
+ * Drops from the "gone" stores what must stay whatever the threshold says:
+ * records of a type that is not offered whole, or has unreadable rejects.
+ */
+extern void sis_guard_keep(SisRun *run, SisDelta *delta);
+
+/*
  * The threshold (rule 1).  Drops from the "gone" stores what must stay,
  * counts A, N and allowed into run->counts, writes run_school, and on a trip
  * pending_archive.  Returns the error to raise, NULL without a trip.

@@ -113,7 +113,7 @@ action_sql(const SisRun *run, SisRecordType type)
 					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
 					"WHEN s.stand = 'r' THEN NULL "
 					"WHEN s.stand = 'a' THEN CASE WHEN t.archived_at IS NULL THEN 'u' ELSE '%c' END "
-					"WHEN t.archived_at IS NOT NULL THEN CASE WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"WHEN t.archived_at IS NOT NULL THEN CASE WHEN s.stand IN ('o', 'l', 'n', 'e') THEN 'o' END "
 					"WHEN t.frozen THEN 'z' WHEN t.ended THEN 'e' ELSE 'g' END",
 					SIS_FINGERPRINT_VERSION,
 					type == SIS_SCHOOL ?
@@ -157,7 +157,7 @@ pairs_sql(const SisRun *run, SisRecordType type)
 					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
 					"WHEN s.stand = 'r' THEN NULL "
 					"WHEN s.stand IS DISTINCT FROM 'a' AND t.archived_at IS NOT NULL THEN "
-					"CASE WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"CASE WHEN s.stand IN ('o', 'l', 'n', 'e') THEN 'o' END "
 					"ELSE 'u' END)::\"char\" AS act, s.stand, s.tid, coalesce(s.source_id, t.source_id) AS source_id, "
 					"t.in_force FROM (%s) s FULL JOIN (%s) t ON t.source_id = s.source_id",
 					type == SIS_SCHOOL ? "false" : "true",
@@ -284,6 +284,10 @@ sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 			continue;
 		compute_type(run, delta, type, &params);
 		count_delta(&run->counts[type], &delta->types[type]);
+		/* of a package of changes, what was carried has not been received */
+		if (run->counts[type].offer == SIS_OFFER_DELTA &&
+			run->counts[type].out_of_scope > 0)
+			run->counts[type].out_of_scope = sis_scope_count_out(run, type);
 		if (log_rejects)
 		{
 			run->counts[type].rejected += delta->types[type].rows[SIS_DELTA_LOST];
@@ -325,7 +329,7 @@ create_records(SisRun *run, SisRecordType type)
 					 SIS_FINGERPRINT_VERSION, sis_record_desc(type)->name);
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
-	return (int64) sis_write(type, sql.data, &params, SPI_OK_INSERT);
+	return (int64) sis_write(run, type, sql.data, &params, SPI_OK_INSERT);
 }
 
 static int64
@@ -359,7 +363,7 @@ update_records(SisRun *run, SisRecordType type, char act)
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
 	if (act == SIS_ACT_REFRESH)
-		return (int64) sis_write(type, sql.data, &params, SPI_OK_UPDATE);
+		return (int64) sis_write(run, type, sql.data, &params, SPI_OK_UPDATE);
 	appendStringInfoString(&sql, " RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT);
 	return sis_write_logged(run, type,
 							act == SIS_ACT_RESTORE ? "restore" : "update",

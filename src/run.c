@@ -39,6 +39,9 @@
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
 
+/* How long an error waits to be written into the log. */
+#define LOG_LOCK_TIMEOUT	"500ms"
+
 /* ----------
  * Phase 1: who, what and where
  * ----------
@@ -75,7 +78,7 @@ begin_run(const char *name, bool dry_run, bool session)
 	SisRun	   *run = load_and_lock(name, session);
 
 	run->dry_run = dry_run;
-	run->id = sis_runlog_start(run->sync, SIS_RUN_SYNC, 0, dry_run);
+	sis_runlog_start(run, 0);
 	return run;
 }
 
@@ -84,7 +87,8 @@ sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
 {
 	SisRun	   *run = load_and_lock(name, false);
 
-	run->id = sis_runlog_start(run->sync, kind, of_run, false);
+	run->kind = kind;
+	sis_runlog_start(run, of_run);
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
 }
@@ -258,11 +262,35 @@ remember_state(const SisRun *run)
 }
 
 /*
+ * Empties the rows of those who left scope, and leaves their IDs: they are on
+ * the roster, and a preview must still tell why they would go.
+ */
+static void
+empty_rows(SisRun *run, SisRecordType type, const char *condition,
+		   const SisParams *params)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s d SET last_modified = NULL",
+					 sis_stage_leaf(type, run->slot));
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+	{
+		if (strstr(desc->columns[i].name, "source_id") == NULL)
+			appendStringInfo(&sql, ", %s = NULL", desc->columns[i].name);
+	}
+	sis_exec_as_owner(psprintf("%s WHERE %s AND EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+							   sql.data, condition, desc->name),
+					  params, SPI_OK_UPDATE);
+}
+
+/*
  * People out of scope leave staging when the run ends: nobody agreed that
  * they be kept (rule 9).
  */
 static void
-forget_out_of_scope(SisRun *run)
+forget_out_of_scope(SisRun *run, const SisDelta *delta)
 {
 	static const SisRecordType persons[] = {
 		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
@@ -275,12 +303,21 @@ forget_out_of_scope(SisRun *run)
 	for (int i = 0; i < (int) lengthof(persons); i++)
 	{
 		SisRecordType type = persons[i];
+		bool		some_gone = delta->types[type].rows[SIS_DELTA_GONE] > 0;
+		char	   *condition =
+			psprintf("d.run_id = $1 AND d.source_id IS NOT NULL "
+					 "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
+					 sis_scope_staged_sql(run, type, true));
 
-		sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE d.run_id = $1 AND d.source_id IS NOT NULL "
-								   "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
-								   sis_stage_leaf(type, run->slot),
-								   sis_scope_staged_sql(run, type, true)),
-						  &params, SPI_OK_DELETE);
+		if (some_gone)
+			empty_rows(run, type, condition, &params);
+		run->counts[type].staged_rows -= (int64)
+			sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE %s%s",
+									   sis_stage_leaf(type, run->slot), condition,
+									   !some_gone ? "" :
+									   psprintf(" AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+												sis_record_desc(type)->name)),
+							  &params, SPI_OK_DELETE);
 	}
 }
 
@@ -307,7 +344,9 @@ write_all(SisRun *run, SisDelta *delta)
 		sis_merge_apply(run, delta);
 		if (failure == NULL)
 			archive_all(run, delta);
-		sis_write_check_constraints();
+		else
+			sis_carry_remember_held(run, delta);
+		sis_write_check_constraints(run);
 		remember_state(run);
 	}
 	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
@@ -325,7 +364,7 @@ merge_all(SisRun *run, SisDelta *delta)
 	failure = compute_and_check(run, delta, &scope, true);
 	if (failure == NULL)
 		failure = write_all(run, delta);
-	forget_out_of_scope(run);
+	forget_out_of_scope(run, delta);
 	finish_scope(delta, scope);
 	sis_runlog_counts(run);
 	return failure;
@@ -378,6 +417,17 @@ sis_run_verify(int64 run_id)
 	sis_runlog_phase(run->id, "verified");
 }
 
+/* Did verify() find that archive() will trip? */
+static bool
+was_held(const SisRun *run)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->id);
+	return sis_exec_as_owner("SELECT 1 FROM sis_sync.pending_archive WHERE run_id = $1 LIMIT 1",
+							 &params, SPI_OK_SELECT) > 0;
+}
+
 void
 sis_run_apply(int64 run_id)
 {
@@ -386,6 +436,8 @@ sis_run_apply(int64 run_id)
 	SisScope   *scope = compute_or_throw(run, delta, false);
 
 	sis_carry_remember(run, delta);
+	if (was_held(run))
+		sis_carry_remember_held(run, delta);
 	sis_merge_apply(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);
@@ -410,13 +462,14 @@ sis_run_archive(int64 run_id)
 	if (failure != NULL)
 		sis_throw(failure);
 	archive_all(run, delta);
-	forget_out_of_scope(run);
+	forget_out_of_scope(run, delta);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
-		/* what apply() counted stands; only archiving is new */
+		/* what apply() counted stands; only archiving, and forgetting, is new */
 		applied[type].archived = run->counts[type].archived;
+		applied[type].staged_rows = run->counts[type].staged_rows;
 		applied[type].to_archive = run->counts[type].to_archive;
 		applied[type].in_force = run->counts[type].in_force;
 		applied[type].allowed = run->counts[type].allowed;
@@ -450,6 +503,7 @@ typedef struct Phase
 	SisSource  *source;
 	SisDelta   *delta;
 	SisFailure *failure;		/* the verdict, not thrown yet */
+	const ErrorData *error;		/* what log_error_phase() writes down */
 } Phase;
 
 /* Starts the next transaction as the run needs it, whatever the session has. */
@@ -559,16 +613,38 @@ attempt_merge(Phase *phase)
 	}
 }
 
-/* Writes the failure to the log, commits it and raises it. */
 static void
-end_with_error(SisRun *run, ErrorData *error)
+log_error_phase(Phase *phase)
 {
-	ErrorData	logged = *error;
+	ErrorData	logged = *phase->error;
 
 	/* what PostgreSQL says in detail may show a row's values */
-	if (sis_error_reason(error->sqlerrcode) == NULL)
+	if (sis_error_reason(logged.sqlerrcode) == NULL)
 		logged.detail = NULL;
-	sis_runlog_failed(run->id, &logged);
+	/* who cancels a run must not wait for somebody who has locked the log */
+	(void) set_config_option("lock_timeout", LOG_LOCK_TIMEOUT,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	sis_runlog_failed(phase->run->id, &logged);
+}
+
+/*
+ * Writes the error to the log, commits that and raises the error.  When it
+ * cannot be written (the disk is full, the extension was dropped) the cause is
+ * still the one to raise; the next run will find this one interrupted.
+ */
+static void
+end_with_error(Phase *phase, ErrorData *error)
+{
+	ErrorData  *of_log;
+
+	phase->error = error;
+	of_log = attempt(log_error_phase, phase);
+	if (of_log != NULL)
+		ereport(WARNING,
+				(errcode(of_log->sqlerrcode),
+				 errmsg("could not write into the log that run %lld failed: %s",
+						(long long) phase->run->id, of_log->message)));
 	commit();
 	ReThrowError(error);
 }
@@ -600,13 +676,13 @@ run_phases(Phase *phase)
 
 	error = attempt(prepare_phase, phase);
 	if (error != NULL)
-		end_with_error(run, error);
+		end_with_error(phase, error);
 	commit();
 
 	phase->failure = &failure;
 	error = attempt(stage_phase, phase);
 	if (error != NULL)
-		end_with_error(run, error);
+		end_with_error(phase, error);
 	if (failure.code != SIS_OK)
 		end_with_failure(run, &failure);
 	commit();
@@ -615,7 +691,7 @@ run_phases(Phase *phase)
 	error = attempt_merge(phase);
 	sis_delta_destroy(phase->delta);
 	if (error != NULL)
-		end_with_error(run, error);
+		end_with_error(phase, error);
 	if (phase->failure != NULL)
 		end_with_failure(run, phase->failure);
 	sis_runlog_succeeded(run);

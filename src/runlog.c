@@ -6,6 +6,7 @@
 
 #include "base/compat.h"
 #include "base/spi.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "runlog.h"
@@ -48,25 +49,24 @@ static const char *const kind_names[] = {
 	[SIS_RUN_REKEY] = "rekey"
 };
 
-int64
-sis_runlog_start(const SisSync *sync, SisRunKind kind, int64 of_run,
-				 bool dry_run)
+void
+sis_runlog_start(SisRun *run, int64 of_run)
 {
 	SisParams	params = {0};
 
-	sis_param_text(&params, sync->name);
+	sis_param_text(&params, run->sync->name);
 	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
 					  "message = coalesce(message, 'the run did not end: its session is gone') "
 					  "WHERE sync = $1 AND status = 'running'",
 					  &params, SPI_OK_UPDATE);
-	sis_param_bool(&params, dry_run);
+	sis_param_bool(&params, run->dry_run);
 	sis_param_text(&params, GetUserNameFromId(GetUserId(), false));
-	sis_param_text(&params, kind_names[kind]);
+	sis_param_text(&params, kind_names[run->kind]);
 	sis_param_int8(&params, of_run);
 	sis_exec_as_owner("INSERT INTO sis_sync.run (sync, dry_run, run_by, kind, of_run) "
 					  "VALUES ($1, $2, $3, $4, nullif($5, 0)) RETURNING id",
 					  &params, SPI_OK_INSERT_RETURNING);
-	return sis_value_int8(0, 1);
+	run->id = sis_value_int8(0, 1);
 }
 
 static void
@@ -153,6 +153,15 @@ sis_runlog_read(int64 run_id, SisPastRun *past)
 		appendStringInfoString(&run->note, note);
 	load_counts(run);
 	return run;
+}
+
+void
+sis_runlog_check_reader(const SisRun *run)
+{
+	Oid			relid = get_relname_relid("run", get_namespace_oid("sis_sync", false));
+
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		sis_source_check_usage(run->sync->server);
 }
 
 void

@@ -11,8 +11,7 @@
  * Marks runs of the sync that are still "running" as interrupted (the caller
  * holds the sync's lock, so their backends are gone) and starts a new one.
  */
-extern int64 sis_runlog_start(const SisSync *sync, SisRunKind kind,
-							  int64 of_run, bool dry_run);
+extern void sis_runlog_start(SisRun *run, int64 of_run);
 
 /* What is on record of a run, for those who look back at it. */
 typedef struct SisPastRun
@@ -34,6 +33,12 @@ typedef struct SisPastRun
  * it is the caller's to check.
  */
 extern SisRun *sis_runlog_read(int64 run_id, SisPastRun *past);
+
+/*
+ * 42501 unless the current user may know of the run: by USAGE on its sync's
+ * server, or by SELECT on the run log.
+ */
+extern void sis_runlog_check_reader(const SisRun *run);
 
 /*
  * 55000 unless the run is its sync's last word: not dry, and no later run has

@@ -43,10 +43,12 @@ typedef enum SisRunKind
 typedef struct SisRun
 {
 	int64		id;
+	SisRunKind	kind;
 	const SisSync *sync;
 	int			slot;
 	bool		applied;		/* an earlier step has written its creates */
 	bool		dry_run;
+	bool		looks_only;		/* a preview: nothing may be written */
 	SisRoster  *roster;
 	SisCounts	counts[SIS_N_RECORD_TYPES];
 	char	   *district_id;	/* of tonight's data, or NULL */

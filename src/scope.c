@@ -124,6 +124,26 @@ staged_joins(const SisRun *run, SisRecordType type)
 	}
 }
 
+/*
+ * Where only some schools are set up, nobody of the others is on record, and a
+ * package of changes names links without their ends: an end that is not known
+ * is of another school there, for all that can be known.
+ */
+static const char *
+unknown_stand(const SisRun *run, SisRecordType type)
+{
+	SisRecordType end1 = type == SIS_ENROLLMENT ? SIS_SECTION : SIS_STUDENT;
+	SisRecordType end2 = type == SIS_ENROLLMENT ? SIS_STUDENT : SIS_CONTACT;
+	bool		delta1 = run->counts[end1].offer == SIS_OFFER_DELTA;
+	bool		delta2 = run->counts[end2].offer == SIS_OFFER_DELTA;
+
+	if (all_schools(run) || (!delta1 && !delta2))
+		return "'n'";
+	return psprintf("CASE WHEN %s THEN 'n' ELSE 'o' END",
+					delta1 && delta2 ? "false" :
+					delta1 ? "e2.state IS NULL" : "e1.state IS NULL");
+}
+
 char *
 sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 {
@@ -141,9 +161,9 @@ sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 						 "CASE WHEN e1.state = %d AND e2.state = %d THEN 'a' "
 						 "WHEN e1.state = %d OR e2.state = %d THEN 'o' "
 						 "WHEN s.line = %d THEN 'e' "
-						 "WHEN e1.state IS NULL OR e2.state IS NULL THEN 'n' ELSE 'l' END",
+						 "WHEN e1.state IS NULL OR e2.state IS NULL THEN %s ELSE 'l' END",
 						 SIS_END_THERE, SIS_END_THERE, SIS_END_OUT, SIS_END_OUT,
-						 SIS_CARRIED_LINE);
+						 SIS_CARRIED_LINE, unknown_stand(run, type));
 	else
 		appendStringInfo(&sql, "CASE WHEN %s THEN 'a' ELSE 'o' END",
 						 in_scope_sql(run, type));
@@ -166,6 +186,19 @@ sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 					 sis_stage_leaf(type, run->slot),
 					 link && !ends ? "" : staged_joins(run, type));
 	return sql.data;
+}
+
+int64
+sis_scope_count_out(const SisRun *run, SisRecordType type)
+{
+	SisParams	params;
+
+	sis_scope_params(run, &params);
+	sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) s WHERE s.stand = '%c' AND s.line <> %d",
+								sis_scope_staged_sql(run, type, true),
+								SIS_STAND_OUT, SIS_CARRIED_LINE),
+					   &params);
+	return sis_value_int8(0, 1);
 }
 
 /* ----------
@@ -300,7 +333,7 @@ resolved_sql(const SisRun *run, SisRecordType type)
 					"WHEN s.stand = 'a' AND (%s) THEN %d "
 					"WHEN s.stand = 'r' AND t.live THEN %d "
 					"WHEN t.live AND %s AND (s.source_id IS NULL OR s.stand = 'd') AND NOT t.frozen THEN %d "
-					"WHEN s.source_id IS NOT NULL THEN %d ELSE %d END AS state "
+					"WHEN s.stand <> 'd' THEN %d ELSE %d END AS state "
 					"FROM (%s) s FULL JOIN (SELECT source_id, sis_managed, archived_at IS NULL AS live, %s AS frozen "
 					"FROM %s WHERE sync_id = $2) t ON t.source_id = s.source_id",
 					SIS_END_THERE,

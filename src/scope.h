@@ -25,6 +25,9 @@ extern void sis_scope_params(const SisRun *run, SisParams *params);
 extern char *sis_scope_staged_sql(const SisRun *run, SisRecordType type,
 								  bool wide);
 
+/* How many staged rows are out of scope that the source has sent tonight. */
+extern int64 sis_scope_count_out(const SisRun *run, SisRecordType type);
+
 /*
  * The stored rows of the sync as a subquery.  Wide: source_id, fingerprint,
  * fingerprint_version, sis_managed, archived_at, in_force (it counts in N),

@@ -39,12 +39,12 @@ static LOCKTAG held[2];
 static int	nheld = 0;
 
 static bool
-try_lock(uint32 kind, uint32 key, bool session)
+try_lock_mode(uint32 kind, uint32 key, LOCKMODE mode, bool session)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, kind, key, LOCK_FIELD4);
-	if (LockAcquire(&tag, ExclusiveLock, session, true) ==
+	if (LockAcquire(&tag, mode, session, true) ==
 		LOCKACQUIRE_NOT_AVAIL)
 		return false;
 	if (session)
@@ -53,6 +53,12 @@ try_lock(uint32 kind, uint32 key, bool session)
 		held[nheld++] = tag;
 	}
 	return true;
+}
+
+static bool
+try_lock(uint32 kind, uint32 key, bool session)
+{
+	return try_lock_mode(kind, key, ExclusiveLock, session);
 }
 
 void
@@ -86,6 +92,12 @@ bool
 sis_slot_lock(int slot, bool session)
 {
 	return try_lock(LOCK_SLOT, (uint32) slot, session);
+}
+
+bool
+sis_slot_share(int slot)
+{
+	return try_lock_mode(LOCK_SLOT, (uint32) slot, ShareLock, false);
 }
 
 char *

@@ -33,6 +33,9 @@ extern void sis_slot_pin(int64 run_id, bool pinned);
 /* Locks a slot again for a later step of the run; false if somebody has it. */
 extern bool sis_slot_lock(int slot, bool session);
 
+/* The same beside others who only look at its rows, for the transaction. */
+extern bool sis_slot_share(int slot);
+
 /* ----------
  * One run per sync at a time (design, rule 5).  The lock tags are advisory
  * ones with field 3, which no SQL function can take.  A session holds at most

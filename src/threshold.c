@@ -79,25 +79,39 @@ end_joins(SisRecordType type)
 }
 
 static void
-keep_what_must_stay(Judge *judge, SisRecordType type)
+keep_what_must_stay(SisRun *run, SisDelta *delta, SisRecordType type,
+					const SisParams *params)
 {
-	SisCounts  *counts = &judge->run->counts[type];
+	SisCounts  *counts = &run->counts[type];
 	const char *name = sis_record_desc(type)->name;
 
 	if (counts->unreadable > 0)
 	{
-		sis_run_note(judge->run, "Type %s archived nothing: the ID of %lld rejected row(s) cannot be read.",
+		sis_run_note(run, "Type %s archived nothing: the ID of %lld rejected row(s) cannot be read.",
 					 name, (long long) counts->unreadable);
-		sis_delta_keep_gone(judge->delta, type,
+		sis_delta_keep_gone(delta, type,
 							psprintf("SELECT d.* FROM gone_%s d WHERE false", name),
-							&judge->params);
+							params);
 	}
 	else if (!sis_offer_is_whole(counts->offer))
-		sis_delta_keep_gone(judge->delta, type,
+		sis_delta_keep_gone(delta, type,
 							psprintf("SELECT d.* FROM gone_%s d%s WHERE %s", name,
 									 end_joins(type),
 									 leaving_sql(type, false, false)),
-							&judge->params);
+							params);
+}
+
+void
+sis_guard_keep(SisRun *run, SisDelta *delta)
+{
+	SisParams	params;
+
+	sis_scope_params(run, &params);
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		if (delta->types[t].rows[SIS_DELTA_GONE] > 0)
+			keep_what_must_stay(run, delta, (SisRecordType) t, &params);
+	}
 }
 
 /* ----------
@@ -466,6 +480,7 @@ sis_guard_threshold(SisRun *run, SisDelta *delta)
 {
 	Judge	   *judge = palloc0(sizeof(Judge));
 
+	sis_guard_keep(run, delta);
 	judge->run = run;
 	judge->delta = delta;
 	sis_scope_params(run, &judge->params);
@@ -487,12 +502,6 @@ sis_guard_threshold(SisRun *run, SisDelta *delta)
 
 	/* record types stand in such an order that ends come before their links */
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
-	{
-		SisRecordType type = (SisRecordType) t;
-
-		if (delta->types[type].rows[SIS_DELTA_GONE] > 0)
-			keep_what_must_stay(judge, type);
-		judge_type(judge, type);
-	}
+		judge_type(judge, (SisRecordType) t);
 	return verdict(judge);
 }

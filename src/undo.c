@@ -100,7 +100,7 @@ archive_created(const SisUndo *undo, SisDelta *delta, SisRecordType type)
 	sis_param_int8(&params, undo->run->sync->id);
 	sis_param_int8(&params, undo->run->id);
 	return (int64)
-		sis_write(type,
+		sis_write(undo->run, type,
 				  psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, archived_run = $2 "
 						   "FROM gone_%s d WHERE d.act = 'g' AND t.sync_id = $1 AND t.source_id = d.source_id "
 						   "AND t.sis_managed AND " SIS_ROW_IS_LIVE_SQL
@@ -231,7 +231,7 @@ put_back_all(const SisUndo *undo)
 		archive_type(undo, delta, (SisRecordType) t);
 		CHECK_FOR_INTERRUPTS();
 	}
-	sis_write_check_constraints();
+	sis_write_check_constraints(undo->run);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 		sis_delta_unregister(delta, (SisRecordType) t);
 	sis_delta_destroy(delta);

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tstoreReceiver.h"
@@ -20,6 +21,12 @@ sis_is_writing(void)
 	return writing;
 }
 
+typedef struct Writing
+{
+	const SisRun *run;
+	const char *record_type;
+} Writing;
+
 /*
  * PostgreSQL's detail of a violated constraint shows the row, a person's
  * data; neither a client nor a log may get that from us.
@@ -27,6 +34,7 @@ sis_is_writing(void)
 static void
 explain_error(void *arg)
 {
+	const Writing *what = arg;
 	int			category = ERRCODE_TO_CATEGORY(geterrcode());
 
 	/* "invalid input syntax for …" repeats the value */
@@ -34,22 +42,31 @@ explain_error(void *arg)
 		errmsg("a value cannot be written to the roster");
 	if (category == ERRCODE_DATA_EXCEPTION ||
 		category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
-		errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
-				  (const char *) arg);
+	{
+		if (what->run->kind == SIS_RUN_SYNC)
+			errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
+					  what->record_type);
+		else
+			errdetail("The row's values are withheld.");
+	}
+	if (geterrcode() == ERRCODE_FOREIGN_KEY_VIOLATION &&
+		what->run->kind != SIS_RUN_SYNC)
+		errhint("A foreign key that refers to the source_id of a roster needs ON UPDATE CASCADE.");
 	sis_roster_lock_hint();
-	errcontext("writing records of type %s", (const char *) arg);
+	errcontext("writing records of type %s", what->record_type);
 }
 
 /* With dest, what the statement returns goes there. */
 static uint64
-write_roster(SisRecordType type, const char *sql, const SisParams *params,
-			 DestReceiver *dest, int expected)
+write_roster(const SisRun *run, SisRecordType type, const char *sql,
+			 const SisParams *params, DestReceiver *dest, int expected)
 {
+	Writing		what = {run, sis_record_desc(type)->name};
 	ErrorContextCallback context;
 	volatile uint64 n = 0;
 
 	context.callback = explain_error;
-	context.arg = (void *) sis_record_desc(type)->name;
+	context.arg = &what;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 	writing = true;
@@ -67,10 +84,10 @@ write_roster(SisRecordType type, const char *sql, const SisParams *params,
 }
 
 uint64
-sis_write(SisRecordType type, const char *sql, const SisParams *params,
-		  int expected)
+sis_write(const SisRun *run, SisRecordType type, const char *sql,
+		  const SisParams *params, int expected)
 {
-	return write_roster(type, sql, params, NULL, expected);
+	return write_roster(run, type, sql, params, NULL, expected);
 }
 
 int64
@@ -87,7 +104,8 @@ sis_write_logged(const SisRun *run, SisRecordType type, const char *action,
 	written.store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
 	SetTuplestoreDestReceiverParams(dest, written.store, CurrentMemoryContext,
 									false, NULL, NULL);
-	n = (int64) write_roster(type, sql, params, dest, SPI_OK_UPDATE_RETURNING);
+	n = (int64) write_roster(run, type, sql, params, dest,
+							 SPI_OK_UPDATE_RETURNING);
 	dest->rDestroy(dest);
 
 	desc = CreateTemplateTupleDesc(5);
@@ -114,8 +132,8 @@ sis_write_lock(const SisRun *run, SisRecordType type, const char *store)
 	SisParams	params = {0};
 
 	sis_param_int8(&params, run->sync->id);
-	(void) sis_write(type,
 	/* OFFSET 0: else every row of the store is sorted and kept whole */
+	(void) sis_write(run, type,
 					 psprintf("SELECT count(*) FROM (SELECT 1 FROM (SELECT source_id FROM %s OFFSET 0) d JOIN %s t "
 							  "ON t.sync_id = $1 AND t.source_id = d.source_id "
 							  "ORDER BY t.source_id FOR NO KEY UPDATE OF t) x",
@@ -124,8 +142,10 @@ sis_write_lock(const SisRun *run, SisRecordType type, const char *store)
 }
 
 void
-sis_write_check_constraints(void)
+sis_write_check_constraints(const SisRun *run)
 {
-	(void) sis_write(SIS_ENROLLMENT, "SET CONSTRAINTS ALL IMMEDIATE", NULL,
+	if (IsTransactionBlock())
+		return;
+	(void) sis_write(run, SIS_ENROLLMENT, "SET CONSTRAINTS ALL IMMEDIATE", NULL,
 					 SPI_OK_UTILITY);
 }

@@ -14,7 +14,7 @@
  * rights than the caller has.  An error shows no row's values.  Returns the
  * number of rows.
  */
-extern uint64 sis_write(SisRecordType type, const char *sql,
+extern uint64 sis_write(const SisRun *run, SisRecordType type, const char *sql,
 						const SisParams *params, int expected);
 
 /*
@@ -57,8 +57,9 @@ extern bool sis_is_writing(void);
 
 /*
  * Fires deferred constraints now, while an error can still be logged and its
- * detail withheld; they would fire at the commit.
+ * detail withheld; they would fire at the commit.  In a transaction block of
+ * the caller's it does nothing: when to check is his to say.
  */
-extern void sis_write_check_constraints(void);
+extern void sis_write_check_constraints(const SisRun *run);
 
 #endif

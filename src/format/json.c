@@ -717,6 +717,8 @@ sis_json_length(const SisJsonNode *node)
 const SisJsonNode *
 sis_json_item(const SisJsonNode *node, int i)
 {
+	if (sis_json_kind(node) != SIS_JSON_ARRAY)
+		return NULL;
 	return (const SisJsonNode *) json_object_array_get_idx(object(node), i);
 }
 

@@ -278,6 +278,12 @@ sis_recordspool_commit(SisSink *sink)
 	sis_recordspool_discard(sink);
 }
 
+void
+sis_recordspool_say(SisRecordSpool *spool, SisRecordType type, uint64 columns)
+{
+	spool->said[type] |= columns;
+}
+
 /* ----------
  * Reading
  * ----------

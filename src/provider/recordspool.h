@@ -39,6 +39,13 @@ extern void sis_recordspool_commit(SisSink *page);
 /* The page has failed: it never was.  Frees the sink. */
 extern void sis_recordspool_discard(SisSink *page);
 
+/*
+ * Says that what the spool has of these columns (SIS_COLUMN_BIT) of a type is
+ * all there is, be it nothing: stored values do not stay.
+ */
+extern void sis_recordspool_say(SisRecordSpool *spool, SisRecordType type,
+								uint64 columns);
+
 /* Rows counted by row_read() in committed pages, of all types. */
 extern int64 sis_recordspool_rows(const SisRecordSpool *spool);
 

@@ -162,6 +162,12 @@ sis_rest_header(const SisRestCall *call, const char *name)
 	return sis_http_header(call->state->http, name);
 }
 
+pg_time_t
+sis_rest_date(const SisRestCall *call)
+{
+	return sis_http_date(call->state->http);
+}
+
 /* ----------
  * Bodies
  * ----------

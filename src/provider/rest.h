@@ -149,6 +149,12 @@ extern bool sis_rest_run(SisRest *rest);
 /* A header of the response, or NULL; in end() and refused(). */
 extern char *sis_rest_header(const SisRestCall *call, const char *name);
 
+/*
+ * When the response was made by the service's own clock, in seconds since
+ * 1970; 0 when it does not say.  In end() and refused().
+ */
+extern pg_time_t sis_rest_date(const SisRestCall *call);
+
 /* How many calls may be under way at once. */
 extern int	sis_rest_max_connections(const SisRest *rest);
 

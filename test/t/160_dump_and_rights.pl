@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
+use Delta;
 use District;
 use IPC::Run;
 use SampleSync;
@@ -46,6 +47,28 @@ $node->run($db, q{
 $s->succeeds('a night with all that');
 $s->all_counts_are('nothing to do for the sync', 'updated');
 
+# ----------
+# What the extension keeps: deletions that wait, rejects, limits, secrets
+# ----------
+my $held = SampleSync->new($node, $db, 'held', schools => ['0101'],
+	district => District->new(seed => 7, students => 100, sections => 4, enroll => 1));
+my %dir = map { $_ => $node->dir($_) } qw(before after);
+
+$node->run($db, q{
+	INSERT INTO sis_sync.sync_threshold VALUES ('held', 'enrollment', 100);
+	CREATE SERVER site FOREIGN DATA WRAPPER sis_sftp
+	  OPTIONS (host 'sftp.example.org', path '~/export', host_key_sha256 'oVkFw/Hr5W2D8Xz5+RnGf3kC6Z0rS6rGlLqkQvTqR1E');
+	CREATE USER MAPPING FOR PUBLIC SERVER site OPTIONS (username 'district', password 'correct horse');
+	CREATE ROLE fetcher;
+	GRANT USAGE ON FOREIGN SERVER site TO fetcher});
+$held->{write} = { append => { enrollments => ['enr-lost,,,sec-00001,sch-001,nobody,student,,,'] } };
+$held->succeeds('first load, with a reject');
+$held->{district}->write($dir{before});
+$held->{district}->remove('student', $held->{district}->ids('student', 80, 20));
+$held->{district}->write($dir{after});
+Delta::write($dir{before}, $dir{after}, $held->dir);
+$held->run_ends_in('SI001', 'a package of changes that deletes 20 of 100');
+
 my $content = join ' UNION ALL ',
   map { "SELECT '$_' || t::text AS x FROM roster.$_ t" } @SampleSync::TYPES;
 $content = "SELECT md5(string_agg(x, E'\\n' ORDER BY x)) || count(*) FROM ($content) AS c";
@@ -63,12 +86,19 @@ my $objects = q{
 	  UNION ALL SELECT concat(pubname, tablename) FROM pg_publication_tables
 	  UNION ALL SELECT concat(relname, reloptions, relrowsecurity) FROM pg_class
 	    WHERE relnamespace = 'roster'::regnamespace) AS o};
-my $log = q{
-	SELECT md5(string_agg(x, E'\n' ORDER BY x)) FROM (
-	  SELECT r::text AS x FROM sis_sync.run r
-	  UNION ALL SELECT c::text FROM sis_sync.run_count c
-	  UNION ALL SELECT c::text FROM sis_sync.change c
-	  UNION ALL SELECT s::text FROM sis_sync.sync s) AS l};
+# Settings and log, with their sequences; sources and who may use them
+my $kept = join ' UNION ALL ', map { $_->[0] } @{ $node->rows($db, q{
+	SELECT CASE c.relkind WHEN 'S'
+	  THEN format('SELECT %L || last_value || is_called AS x FROM %s', c.relname, c.oid::regclass)
+	  ELSE format('SELECT %L || t::text AS x FROM %s t', c.relname, c.oid::regclass) END
+	FROM pg_extension x, unnest(x.extconfig) AS u JOIN pg_class c ON c.oid = u
+	WHERE x.extname = 'sis_sync' ORDER BY c.relname COLLATE "C"}) };
+$kept = "SELECT x FROM ($kept) AS k ORDER BY x COLLATE \"C\"";
+my $sources = q{
+	SELECT srvname, fdwname, ARRAY(SELECT unnest(srvoptions) ORDER BY 1), umuser,
+	  ARRAY(SELECT unnest(umoptions) ORDER BY 1), srvacl::text
+	FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+	LEFT JOIN pg_user_mapping m ON m.umserver = s.oid ORDER BY srvname};
 
 sub restored
 {
@@ -95,13 +125,29 @@ is($node->value('copy', $content), $node->value($db, $content),
 is($node->value('copy', $objects), $node->value($db, $objects),
 	'the copy has all indexes, triggers, policies, keys and publications');
 like($node->value('copy', $objects), qr/student_locker/, 'the index among them');
-is($node->value('copy', $log), $node->value($db, $log),
-	'the copy has all settings and the log');
-is($node->value('copy', 'SELECT count(*) FROM sis_sync.stage_student'), 0,
-	'the copy has nothing staged');
+my $rows_kept = $node->rows($db, $kept);
+is_deeply($node->rows('copy', $kept), $rows_kept,
+	'the copy has all settings and the log, and its numbers go on');
+for my $table (qw(sync sync_school sync_threshold sync_state run run_count
+	run_school reject change pending_archive pending_delete))
+{
+	cmp_ok(scalar(grep { $_->[0] =~ /^$table\(/ } @$rows_kept), '>', 0,
+		"rows of $table among them");
+}
+is_deeply($node->rows('copy', $sources), $node->rows($db, $sources),
+	'the copy has the sources, their secrets and grants');
+is($node->fails('copy', q{ALTER SERVER site OPTIONS (ADD pathh 'x')})->{sqlstate},
+	'HV00D', 'and options are checked there');
+for my $type (@SampleSync::TYPES)
+{
+	is($node->value('copy', "SELECT count(*) FROM sis_sync.stage_$type"), 0,
+		"the copy has no $type staged");
+}
+is($node->value('copy', q{SELECT count(*) FROM sis_sync.stage_slot
+	WHERE run_id IS NOT NULL OR sync IS NOT NULL OR pinned}), 0, 'and all slots are free');
 
 # A night in the copy: its fingerprints and its numbers go on.
-my $last = $s->last_run->{id};
+my $last = $node->value($db, 'SELECT max(id) FROM sis_sync.run');
 my (undef, $err, $code) =
   $node->try('copy', "CALL sis_sync.run('springfield')");
 is($code, 0, 'a night in the copy succeeds') or diag($err);
@@ -113,11 +159,36 @@ is($node->counts('copy', $run->{id})->{$_}{updated}, 0,
 is($node->counts('copy', $run->{id})->{student}{unchanged}, 119,
 	'all students are unchanged');
 
+# What was held back there is held again, and done once it may be.
+Delta::write($dir{after}, $dir{after}, $held->dir);
+is($node->fails('copy', $held->call_sql)->{sqlstate}, 'SI001',
+	'the deletions that wait are held again in the copy');
+is($node->value('copy', q{SELECT count(*) FROM sis_sync.pending_archive
+	WHERE record_type = 'student' AND run_id = (SELECT max(id) FROM sis_sync.run)}),
+	20, 'all twenty');
+$node->run('copy', q{UPDATE sis_sync.sync SET deletion_threshold = 20 WHERE name = 'held'});
+$node->run('copy', $held->call_sql);
+is($node->counts('copy', $node->last_run('copy', 'held')->{id})->{student}{archived},
+	20, 'and archived when the threshold allows it');
+
+# Numbers of the log and of syncs go on.
+$s->{district}->set('student', 'stu-000001', email => 'new@example.org');
+$s->write(change => { 'users/stu-000002' => sub { $_[0] . ',too,many,fields' } });
+$node->run('copy', $s->call_sql);
+for my $table (qw(change reject))
+{
+	cmp_ok($node->value('copy', "SELECT min(id) FROM sis_sync.$table WHERE run_id = (SELECT max(id) FROM sis_sync.run)"),
+		'>', $node->value($db, "SELECT max(id) FROM sis_sync.$table"),
+		"a new row of $table has a new number");
+}
+is($node->value('copy', q{INSERT INTO sis_sync.sync (name, server) VALUES ('another', 'site') RETURNING id}),
+	1 + $node->value($db, 'SELECT max(id) FROM sis_sync.sync'), 'and so has a new sync');
+
 # ----------
 # DROP EXTENSION
 # ----------
 my $rows = $node->value('copy', $content);
-my $counts = $node->value('copy', 'SELECT count(*) FROM roster.student');
+my $counts = $node->value('copy', 'SELECT count(*) FROM roster.student WHERE sync_id = ' . $s->id);
 $node->run('copy', 'DROP EXTENSION sis_sync CASCADE');
 is($node->value('copy', $content), $rows, 'DROP EXTENSION leaves the roster');
 is($counts, 120, 'with its 120 students');

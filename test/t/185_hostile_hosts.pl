@@ -128,4 +128,36 @@ for my $case ([ 'a million rounds', $slow ],
 	like($got->{message}, qr/too long to open/, "$title: says so");
 }
 
+# ----------
+# What lies in the folder beside the set
+# ----------
+my $folder = $node->dir('folder');
+District->new(schools => 1, students => 20, sections => 4)
+  ->write($folder, layout => 'oneroster11');
+my $crowded = sample('crowded', undef, path => $folder);
+
+# not to be read, so not to be fetched
+open my $out, '>', "$folder/payroll.csv" or die $!;
+close $out;
+chmod 0, "$folder/payroll.csv";
+mkdir "$folder/old demographics.csv" or die $!;
+$node->run($db, "UPDATE sis_sync.sync SET include_demographics = true WHERE name = 'crowded'");
+$node->run($db, "CALL sis_sync.run('crowded')");
+is($node->value($db, "SELECT count(birth_date) FROM roster.student t JOIN sis_sync.sync s ON s.id = t.sync_id AND s.name = 'crowded'"),
+	20, 'a folder "old demographics.csv" does not hide the file');
+is($node->value($db, "SELECT count(*) FROM sis_sync.run WHERE sync = 'crowded' AND status = 'succeeded'"),
+	1, 'a file of another name is not fetched');
+
+for my $n (0 .. 120)
+{
+	my $i = 0;
+	my $name = join '', map { $n >> $i++ & 1 ? uc : $_ } split //, 'demographics.csv';
+
+	next if -e "$folder/$name";
+	open my $file, '>', "$folder/$name" or die $!;
+}
+$error = $node->fails($db, "CALL sis_sync.run('crowded')");
+is($error->{sqlstate}, 'SI006', 'more files to read than there can be: SI006');
+like($error->{message}, qr/too many CSV files/, 'and says so');
+
 done_testing;

@@ -199,10 +199,30 @@ for my $moment (qw(opening table row))
 }
 
 # ----------
-# The client goes away
+# Somebody has locked the log: a cancel does not wait for him
 # ----------
 night('apply');
 my $before = $s->digest;
+$run = $hold->run($s, 'apply');
+my $locker = $node->session($db);
+$locker->query('BEGIN');
+is($locker->query('LOCK TABLE sis_sync.run IN SHARE MODE')->{error}, undef, 'the log is locked');
+my ($seconds, $result) = $interrupt->end('cancel', $run);
+$interrupt->is_in_time($seconds, 'log locked');
+is($result->{error}{sqlstate}, '57014', 'log locked: the error is that of the run');
+like($result->{err}, qr/WARNING:  55P03: could not write into the log that run \d+ failed/,
+	'log locked: a warning says that it is not logged');
+$locker->close;
+$hold->release;
+$run->close;
+$interrupt->nothing_is_left($s, 'log locked', $before);
+$interrupt->next_run_does_all($s, 'log locked', 0);
+
+# ----------
+# The client goes away
+# ----------
+night('apply');
+$before = $s->digest;
 $run = $hold->run($s, 'apply', before => q{SET client_connection_check_interval = '50ms'});
 my $start = time;
 $run->kill;

@@ -183,6 +183,24 @@ $s->counts_are('approved', student => {
 	enrollment => { created => 0, updated => 400, archived => 0 });
 $error = $s->run_ends_in('55000', 'then it is too late to rekey', rekey($s, $run));
 
+# A foreign key of the application's to a student
+$d->rekey('student', sub { "k-$_[0]" });
+$s->ends_in('SI011', 'with a foreign key');
+$s->do('CREATE TABLE public.loan (sync_id bigint, student text COLLATE "C",'
+	  . ' CONSTRAINT loan_student FOREIGN KEY (sync_id, student) REFERENCES <roster>.student)');
+$s->do("INSERT INTO public.loan SELECT sync_id, source_id FROM <roster>.student"
+	  . ' WHERE sync_id = <id> AND archived_at IS NULL');
+$error = $s->run_ends_in('23503', 'a key that does not follow', rekey($s));
+like($error->{hint}, qr/ON UPDATE CASCADE/, 'the hint says what it needs');
+unlike($error->{detail}, qr/stu-/, 'and the detail shows no row');
+$s->do('ALTER TABLE public.loan DROP CONSTRAINT loan_student,'
+	  . ' ADD FOREIGN KEY (sync_id, student) REFERENCES <roster>.student ON UPDATE CASCADE');
+is($s->call(rekey($s)), undef, 'one that follows');
+is($s->value("SELECT count(*) FROM public.loan WHERE student LIKE 'k-%'"), 200,
+	'takes the application along');
+$s->run_succeeds('the next run');
+$s->all_counts_are('with a foreign key: created', 'created');
+
 # The four steps raise it and leave nothing.
 $d->rekey('student', sub { "m-$_[0]" });
 $s->write;
