@@ -420,6 +420,14 @@ district_record(SisRestCall *call, const SisJsonNode *item)
 	MemoryContextSwitchTo(old);
 }
 
+/* A page that comes a second time is counted once. */
+static bool
+district_begins(SisRestCall *call)
+{
+	memset(&clever_of(call)->asked, 0, sizeof(District));
+	return true;
+}
+
 static bool
 district_end(SisRestCall *call)
 {
@@ -463,11 +471,11 @@ ask_district(Clever *clever)
 	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
 
 	page->clever = clever;
-	memset(&clever->asked, 0, sizeof(District));
 	call->collection = "districts";
 	call->url = psprintf("%s/%s/districts", clever->base_url, clever->version);
 	call->array = "data";
 	call->arg = page;
+	call->next = district_begins;
 	call->record = district_record;
 	call->reject = district_reject;
 	call->end = district_end;
