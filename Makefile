@@ -49,6 +49,7 @@ OBJS = \
 	src/provider/csv_clever.o \
 	src/provider/recordspool.o \
 	src/provider/clever.o \
+	src/provider/clever_auth.o \
 	src/provider/clever_records.o \
 	src/provider/rest.o \
 	src/provider/jsonmap.o \

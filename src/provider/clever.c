@@ -11,16 +11,11 @@
  *
  * Of a link to the next page only the cursor is taken, and the rest of the
  * address is made anew: the token goes nowhere but to base_url.
- *
- * Somebody who is refused learns why: a bad token, a token that may not read
- * rosters, another district, a district that shares nothing.
  */
 #include "postgres.h"
 
 #include "base/url.h"
 #include "base/value.h"
-#include "common/base64.h"
-#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -51,45 +46,10 @@ static const char *const list_names[SIS_N_CLEVER_LISTS] = {
 	[SIS_CLEVER_SCHOOLS] = "schools"
 };
 
-/* What the district's record says. */
-typedef struct District
-{
-	int			nrecords;
-	char	   *id;
-	char	   *last_sync;		/* as it was sent; "" when it does not say */
-	char	   *state;
-} District;
-
-typedef struct Clever
-{
-	const SisSource *source;
-	const SisWants *wants;
-	SisFailure *failure;
-	MemoryContext cxt;
-
-	char	   *base_url;		/* without a "/" at its end */
-	const char *token_url;
-	const char *version;
-	const char *district_id;	/* option, or NULL */
-	int			page_size;
-
-	const char *client_id;		/* NULL: the token was given */
-	const char *client_secret;
-	const char *token;
-	int			ntokens;		/* tokens used so far */
-
-	SisRest    *rest;
-	SisRecordSpool *spool;
-	SisCleverRecords *records;
-	District	district;
-	District	asked;			/* answer to the call under way */
-	bool		is_reading;		/* the token was good for the district */
-} Clever;
-
 /* A list's chain of pages. */
 typedef struct Chain
 {
-	Clever	   *clever;
+	SisClever  *clever;
 	SisCleverList list;
 	int64		nrecords;		/* in the pages so far */
 	char	   *cursor;			/* of the last page; "" for the first */
@@ -98,299 +58,17 @@ typedef struct Chain
 /* What a call is about. */
 typedef struct Page
 {
-	Clever	   *clever;
+	SisClever  *clever;
 	Chain	   *chain;			/* NULL: the district */
 	bool		is_known;		/* next_page() has been here */
 	int64		nrecords;
 	char	   *next;			/* cursor of the next page, or NULL */
 } Page;
 
-/* ----------
- * Credentials
- * ----------
- */
-
-/* A header ends at a line end, and so must what we put into one. */
-static bool
-fits_header(const char *text)
-{
-	for (const char *p = text; *p != '\0'; p++)
-	{
-		if ((unsigned char) *p <= ' ' || (unsigned char) *p >= 0x7F)
-			return false;
-	}
-	return true;
-}
-
-static bool
-load_credentials(Clever *clever)
-{
-	const SisSource *source = clever->source;
-	const char *name = quote_identifier(source->server);
-
-	clever->token = sis_source_secret(source, "token");
-	clever->client_id = sis_source_secret(source, "client_id");
-	clever->client_secret = sis_source_secret(source, "client_secret");
-	if (clever->token != NULL)
-	{
-		clever->client_id = NULL;
-		if (!fits_header(clever->token))
-			return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL,
-							NULL,
-							psprintf("Set it with ALTER USER MAPPING FOR ... SERVER %s OPTIONS (SET token '...').",
-									 name),
-							"the token of server \"%s\" has characters that no token has",
-							source->server);
-		return true;
-	}
-	if (clever->client_id == NULL || clever->client_secret == NULL)
-		return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
-						psprintf("Set one with ALTER USER MAPPING FOR ... SERVER %s OPTIONS (ADD token '...'), or the others with (ADD client_id '...', ADD client_secret '...').",
-								 name),
-						"the user mapping of server \"%s\" has neither a token nor a client ID and secret",
-						source->server);
-	if (clever->district_id == NULL)
-		return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL,
-						"By a client ID and secret a token is asked for, and tokens are of one district.",
-						psprintf("Set it with ALTER SERVER %s OPTIONS (ADD district_id '...').",
-								 name),
-						"server \"%s\" has no option \"district_id\"",
-						source->server);
-	return true;
-}
-
-static bool
-basic_authorization(SisRestCall *call, List **headers)
-{
-	const Clever *clever = call->arg;
-	char	   *pair = psprintf("%s:%s", clever->client_id,
-								clever->client_secret);
-	int			len = (int) strlen(pair);
-	int			size = pg_b64_enc_len(len);
-	char	   *encoded = palloc(size + 1);
-
-	len = pg_b64_encode((const void *) pair, len, encoded, size);
-	if (len < 0)
-		elog(ERROR, "could not encode credentials");
-	encoded[len] = '\0';
-	*headers = lappend(*headers, psprintf("Authorization: Basic %s", encoded));
-	return true;
-}
-
-/* Of several districts that use the application, the row of ours. */
-static void
-token_record(SisRestCall *call, const SisJsonNode *row)
-{
-	Clever	   *clever = call->arg;
-	SisValue	owner = sis_json_find(row, "owner.id");
-	SisValue	token = sis_json_find(row, "access_token");
-	MemoryContext old;
-
-	if (token.data == NULL || owner.len != (int) strlen(clever->district_id) ||
-		memcmp(owner.data, clever->district_id, owner.len) != 0)
-		return;
-	old = MemoryContextSwitchTo(clever->cxt);
-	clever->token = pnstrdup(token.data, token.len);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-pass_over(SisRestCall *call, const SisJsonNode *record, const char *reason)
-{
-}
-
-static bool
-token_end(SisRestCall *call)
-{
-	Clever	   *clever = call->arg;
-
-	if (clever->token != NULL && fits_header(clever->token))
-		return true;
-	return sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
-					"Clever accepts the client ID and secret, and has no token of this application for that district.",
-					"Check the server's option \"district_id\", and at Clever that the district is still connected to the application.",
-					"Clever does not know district \"%s\"",
-					sis_printable(clever->district_id));
-}
-
-static SisRestVerdict
-token_refused(SisRestCall *call)
-{
-	Clever	   *clever = call->arg;
-	char	   *host = sis_url_host(call->url);
-
-	if (call->status == 400 || call->status == 401 || call->status == 403)
-		sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
-				 psprintf("The tokens endpoint at \"%s\" answered with status %d.",
-						  host, call->status),
-				 "Compare client_id and client_secret with the application's settings at Clever, and set them with ALTER USER MAPPING.",
-				 "Clever refused the client ID or its secret");
-	else
-		sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL, NULL,
-				 "Check the server's option \"token_url\".",
-				 "could not get a token from \"%s\": status %d", host,
-				 call->status);
-	return SIS_REST_FAIL;
-}
-
-/* Gets the district's current token from the tokens endpoint. */
-static bool
-fetch_token(Clever *clever)
-{
-	static const SisRestService service = {
-		"Clever", basic_authorization, token_refused
-	};
-	SisRest    *rest = sis_rest_create(clever->source, &service, NULL,
-									   clever->failure);
-	SisRestCall *call = sis_rest_call(rest);
-	bool		good;
-
-	clever->token = NULL;
-	call->collection = "oauth/tokens";
-	call->url = psprintf("%s%cowner_type=district&district=%s",
-						 clever->token_url,
-						 strchr(clever->token_url, '?') != NULL ? '&' : '?',
-						 sis_url_encode(clever->district_id));
-	call->array = "data";
-	call->arg = clever;
-	call->record = token_record;
-	call->reject = pass_over;
-	call->end = token_end;
-	sis_rest_add(call);
-	good = sis_rest_run(rest);
-	sis_rest_close(rest);
-	clever->ntokens++;
-	return good;
-}
-
-/* ----------
- * Refusals of the Data API
- * ----------
- */
-
-static Clever *
-clever_of(const SisRestCall *call)
+SisClever *
+sis_clever_of(const SisRestCall *call)
 {
 	return ((Page *) call->arg)->clever;
-}
-
-static bool
-bearer_authorization(SisRestCall *call, List **headers)
-{
-	*headers = lappend(*headers, psprintf("Authorization: Bearer %s",
-										  clever_of(call)->token));
-	return true;
-}
-
-static const char *
-token_hint(const Clever *clever)
-{
-	if (clever->client_id != NULL)
-		return "Check at Clever that the district is still connected to the application, and that the application is active.";
-	return "Copy the district's current token from Clever, and set it with ALTER USER MAPPING ... OPTIONS (SET token '...').";
-}
-
-/* A token of a person who signed in, and not of a district. */
-static bool
-is_user_token(const Clever *clever)
-{
-	return strncmp(clever->token, "il", 2) == 0;
-}
-
-static void
-token_was_refused(Clever *clever, int status)
-{
-	const char *detail;
-
-	if (is_user_token(clever))
-		detail = "It begins with \"il\": it is the token of a person who signed in, and not of a district.";
-	else if (clever->is_reading)
-		detail = psprintf("It was good when this run began; then a page was answered with status %d: it has been reset or revoked meanwhile.",
-						  status);
-	else if (clever->client_id != NULL)
-		detail = psprintf("Clever has just issued it, and answered the first request with status %d: the token has been revoked.",
-						  status);
-	else
-		detail = psprintf("The first request was answered with status %d: the token is wrong, or has been reset or revoked.",
-						  status);
-	sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL, detail,
-			 token_hint(clever), "Clever refused the token");
-}
-
-/*
- * The district answered, and its lists do not: /districts is all that an
- * application without Secure Sync may read.  Clever says so by 403, or by 404
- * and a web page; which of them is not certain, and what we know is that the
- * address is right.
- */
-static void
-scope_was_refused(const SisRestCall *call)
-{
-	Clever	   *clever = clever_of(call);
-
-	sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
-			 psprintf("The token is good for the district's own record, and \"%s\" was answered with status %d: the token does not reach rosters.",
-					  call->collection, call->status),
-			 "Check at Clever that the application has Secure Sync, and that the district has approved it.",
-			 "the token may not read the district's roster");
-}
-
-static SisRestVerdict
-data_refused(SisRestCall *call)
-{
-	Clever	   *clever = clever_of(call);
-	char	   *host = sis_url_host(call->url);
-
-	switch (call->status)
-	{
-		case 401:
-			/* tokens are renewed at Clever now and then */
-			if (clever->client_id != NULL && clever->ntokens == 1)
-			{
-				if (!fetch_token(clever))
-					return SIS_REST_FAIL;
-				return SIS_REST_AGAIN;
-			}
-			if (clever->client_id != NULL && clever->ntokens == 2 &&
-				call->nagain == 0)
-				return SIS_REST_AGAIN;	/* sent before there was a new one */
-			token_was_refused(clever, call->status);
-			return SIS_REST_FAIL;
-		case 403:
-		case 404:
-			if (clever->is_reading)
-				scope_was_refused(call);
-			else if (call->status == 403 || is_user_token(clever))
-				token_was_refused(clever, call->status);
-			else
-				sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL,
-						 "It was asked for the districts of Clever's Data API.",
-						 "Check the server's options \"base_url\" and \"api_version\"; base_url has no version in it.",
-						 "\"%s\" does not know the Data API %s", host,
-						 clever->version);
-			return SIS_REST_FAIL;
-		case 400:
-			if (!clever->is_reading)
-			{
-				token_was_refused(clever, call->status);
-				return SIS_REST_FAIL;
-			}
-			break;
-		case 413:
-			sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL,
-					 psprintf("It was asked for %d records a page.",
-							  clever->page_size),
-					 "Set the server's option \"page_size\" to a smaller number.",
-					 "\"%s\" refuses pages of that size", host);
-			return SIS_REST_FAIL;
-		default:
-			break;
-	}
-	sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL, NULL,
-			 "Check the server's options \"base_url\" and \"api_version\".",
-			 "could not read \"%s\" from \"%s\": status %d", call->collection,
-			 host, call->status);
-	return SIS_REST_FAIL;
 }
 
 /* ----------
@@ -409,7 +87,7 @@ text_of(const SisJsonNode *node, const char *key)
 static void
 district_record(SisRestCall *call, const SisJsonNode *item)
 {
-	Clever	   *clever = clever_of(call);
+	SisClever  *clever = sis_clever_of(call);
 	const SisJsonNode *data = sis_json_member(item, "data");
 	MemoryContext old = MemoryContextSwitchTo(clever->cxt);
 
@@ -424,15 +102,15 @@ district_record(SisRestCall *call, const SisJsonNode *item)
 static bool
 district_begins(SisRestCall *call)
 {
-	memset(&clever_of(call)->asked, 0, sizeof(District));
+	memset(&sis_clever_of(call)->asked, 0, sizeof(SisCleverDistrict));
 	return true;
 }
 
 static bool
 district_end(SisRestCall *call)
 {
-	Clever	   *clever = clever_of(call);
-	const District *asked = &clever->asked;
+	SisClever  *clever = sis_clever_of(call);
+	const SisCleverDistrict *asked = &clever->asked;
 
 	if (asked->nrecords == 0)
 		return sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
@@ -465,7 +143,7 @@ district_reject(SisRestCall *call, const SisJsonNode *record,
 }
 
 static bool
-ask_district(Clever *clever)
+ask_district(SisClever *clever)
 {
 	SisRestCall *call = sis_rest_call(clever->rest);
 	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
@@ -536,7 +214,7 @@ static bool
 take_cursor(SisRestCall *call, const char *link, char **cursor)
 {
 	const Page *page = call->arg;
-	Clever	   *clever = page->clever;
+	SisClever  *clever = page->clever;
 	bool		is_relative = link[0] == '/' && link[1] != '/' &&
 		link[1] != '\\';
 
@@ -604,7 +282,7 @@ next_page(SisRestCall *call)
 static void
 add_page(Chain *chain)
 {
-	Clever	   *clever = chain->clever;
+	SisClever  *clever = chain->clever;
 	SisRestCall *call = sis_rest_call(clever->rest);
 	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
 	const char *name = list_names[chain->list];
@@ -636,7 +314,7 @@ add_page(Chain *chain)
 
 /* Reads all lists into a new spool. */
 static bool
-pull(Clever *clever)
+pull(SisClever *clever)
 {
 	Chain	   *chains = palloc0(sizeof(Chain) * SIS_N_CLEVER_LISTS);
 
@@ -663,7 +341,7 @@ pull(Clever *clever)
 
 /* Reads the district as it is at one time. */
 static bool
-pull_whole(Clever *clever)
+pull_whole(SisClever *clever)
 {
 	if (!ask_district(clever))
 		return false;
@@ -697,9 +375,9 @@ sis_clever_fetch(const SisSource *source, const SisWants *wants,
 				 SisFailure *failure)
 {
 	static const SisRestService service = {
-		"Clever", bearer_authorization, data_refused
+		"Clever", sis_clever_authorize, sis_clever_refused
 	};
-	Clever	   *clever = palloc0(sizeof(Clever));
+	SisClever  *clever = palloc0(sizeof(SisClever));
 	const char *base_url = sis_source_option(source, "base_url");
 	const char *token_url = sis_source_option(source, "token_url");
 	const char *version = sis_source_option(source, "api_version");
@@ -717,12 +395,12 @@ sis_clever_fetch(const SisSource *source, const SisWants *wants,
 	clever->district_id = sis_source_option(source, "district_id");
 	clever->page_size = sis_rest_number(source, "page_size",
 										DEFAULT_PAGE_SIZE);
-	if (!load_credentials(clever))
+	if (!sis_clever_load_credentials(clever))
 		return NULL;
 
 	clever->records = sis_clever_records_create(wants);
 	clever->rest = sis_rest_create(source, &service, NULL, failure);
-	if (clever->token == NULL && !fetch_token(clever))
+	if (clever->token == NULL && !sis_clever_fetch_token(clever))
 		return NULL;
 	if (!pull_whole(clever))
 		return NULL;
@@ -772,7 +450,7 @@ read_time(const char *text)
 
 /* Data that stands still is said to be so, and is no failure. */
 static void
-note_state(const District *district, SisSink *sink)
+note_state(const SisCleverDistrict *district, SisSink *sink)
 {
 	if (strcmp(district->state, "paused") == 0)
 		appendStringInfoString(&sink->note,
@@ -789,7 +467,7 @@ note_state(const District *district, SisSink *sink)
 bool
 sis_clever_read(void *fetched, SisSink *sink)
 {
-	Clever	   *clever = fetched;
+	SisClever  *clever = fetched;
 
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 		sink->offer[type] = SIS_OFFER_FULL;

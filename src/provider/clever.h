@@ -7,6 +7,7 @@
 
 #include "format/json.h"
 #include "provider/provider.h"
+#include "provider/rest.h"
 
 /*
  * The lists of the Data API that a roster is made of.  Users have one list for
@@ -28,6 +29,65 @@ typedef enum SisCleverList
 #define SIS_N_CLEVER_LISTS	(SIS_CLEVER_SCHOOLS + 1)
 
 typedef struct SisCleverRecords SisCleverRecords;
+
+/* What the district's record says. */
+typedef struct SisCleverDistrict
+{
+	int			nrecords;
+	char	   *id;
+	char	   *last_sync;		/* as it was sent; "" when it does not say */
+	char	   *state;
+} SisCleverDistrict;
+
+/* One fetch. */
+typedef struct SisClever
+{
+	const SisSource *source;
+	const SisWants *wants;
+	SisFailure *failure;
+	MemoryContext cxt;
+
+	char	   *base_url;		/* without a "/" at its end */
+	const char *token_url;
+	const char *version;
+	const char *district_id;	/* option, or NULL */
+	int			page_size;
+
+	const char *client_id;		/* NULL: the token was given */
+	const char *client_secret;
+	const char *token;
+	int			ntokens;		/* tokens used so far */
+
+	SisRest    *rest;
+	SisRecordSpool *spool;
+	SisCleverRecords *records;
+	SisCleverDistrict district;
+	SisCleverDistrict asked;		/* answer to the call under way */
+	bool		is_reading;		/* the token was good for the district */
+} SisClever;
+
+/* What a call to the Data API belongs to. */
+extern SisClever *sis_clever_of(const SisRestCall *call);
+
+/* ----------
+ * clever_auth.c: who we are to Clever, and what its refusals mean
+ * ----------
+ */
+
+/* Takes the token, or client ID and secret, from the user mapping. */
+extern bool sis_clever_load_credentials(SisClever *clever);
+
+/* Gets the district's current token from the tokens endpoint. */
+extern bool sis_clever_fetch_token(SisClever *clever);
+
+/* Of SisRestService, for the Data API. */
+extern bool sis_clever_authorize(SisRestCall *call, List **headers);
+extern SisRestVerdict sis_clever_refused(SisRestCall *call);
+
+/* ----------
+ * clever_records.c: what list items mean
+ * ----------
+ */
 
 /* Prepares what turns list items into records, in the current memory context. */
 extern SisCleverRecords *sis_clever_records_create(const SisWants *wants);
