@@ -211,8 +211,8 @@ DROP FOREIGN DATA WRAPPER regress_sis_other;
 CREATE SERVER gone FOREIGN DATA WRAPPER sis_directory;
 SELECT probe.error_of($$SELECT sis_sync.stage('bare')$$);
 DROP SERVER gone;
--- a wrapper that this version cannot read; without a mapping, that comes first
-CREATE SERVER gone FOREIGN DATA WRAPPER sis_clever;
+-- a service without its address; without a mapping, that comes first
+CREATE SERVER gone FOREIGN DATA WRAPPER sis_oneroster;
 SELECT probe.error_of($$SELECT sis_sync.stage('bare')$$);
 CREATE USER MAPPING FOR PUBLIC SERVER gone OPTIONS (token 'hunter2hunter2');
 SELECT probe.error_of($$SELECT sis_sync.stage('bare')$$);
