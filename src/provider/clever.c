@@ -20,6 +20,7 @@
 #include "base/url.h"
 #include "base/value.h"
 #include "common/base64.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -109,13 +110,6 @@ typedef struct Page
  * ----------
  */
 
-static bool
-not_configured(Clever *clever, const char *message, const char *hint)
-{
-	return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL, hint,
-					"server \"%s\": %s", clever->source->server, message);
-}
-
 /* A header ends at a line end, and so must what we put into one. */
 static bool
 fits_header(const char *text)
@@ -132,6 +126,7 @@ static bool
 load_credentials(Clever *clever)
 {
 	const SisSource *source = clever->source;
+	const char *name = quote_identifier(source->server);
 
 	clever->token = sis_source_secret(source, "token");
 	clever->client_id = sis_source_secret(source, "client_id");
@@ -140,20 +135,27 @@ load_credentials(Clever *clever)
 	{
 		clever->client_id = NULL;
 		if (!fits_header(clever->token))
-			return not_configured(clever,
-								  "the token has characters that no token has",
-								  "Set it again with ALTER USER MAPPING ... OPTIONS (SET token '...').");
+			return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL,
+							NULL,
+							psprintf("Set it with ALTER USER MAPPING FOR ... SERVER %s OPTIONS (SET token '...').",
+									 name),
+							"the token of server \"%s\" has characters that no token has",
+							source->server);
 		return true;
 	}
 	if (clever->client_id == NULL || clever->client_secret == NULL)
-		return not_configured(clever,
-							  "its user mapping has neither a token nor a client ID and secret",
-							  "Set them with ALTER USER MAPPING ... OPTIONS (ADD token '...') or (ADD client_id '...', ADD client_secret '...').");
+		return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
+						psprintf("Set one with ALTER USER MAPPING FOR ... SERVER %s OPTIONS (ADD token '...'), or the others with (ADD client_id '...', ADD client_secret '...').",
+								 name),
+						"the user mapping of server \"%s\" has neither a token nor a client ID and secret",
+						source->server);
 	if (clever->district_id == NULL)
-		return not_configured(clever,
-							  "a client ID needs the option \"district_id\"",
-							  psprintf("Set it with ALTER SERVER %s OPTIONS (ADD district_id '...').",
-									   source->server));
+		return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL,
+						"By a client ID and secret a token is asked for, and tokens are of one district.",
+						psprintf("Set it with ALTER SERVER %s OPTIONS (ADD district_id '...').",
+								 name),
+						"server \"%s\" has no option \"district_id\"",
+						source->server);
 	return true;
 }
 
@@ -418,6 +420,14 @@ district_record(SisRestCall *call, const SisJsonNode *item)
 	MemoryContextSwitchTo(old);
 }
 
+/* A page that comes a second time is counted once. */
+static bool
+district_begins(SisRestCall *call)
+{
+	memset(&clever_of(call)->asked, 0, sizeof(District));
+	return true;
+}
+
 static bool
 district_end(SisRestCall *call)
 {
@@ -461,11 +471,11 @@ ask_district(Clever *clever)
 	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
 
 	page->clever = clever;
-	memset(&clever->asked, 0, sizeof(District));
 	call->collection = "districts";
 	call->url = psprintf("%s/%s/districts", clever->base_url, clever->version);
 	call->array = "data";
 	call->arg = page;
+	call->next = district_begins;
 	call->record = district_record;
 	call->reject = district_reject;
 	call->end = district_end;

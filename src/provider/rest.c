@@ -320,14 +320,14 @@ fail_call(SisRestCall *call, const SisFailure *cause)
 					cause->hint, "%s", cause->message);
 }
 
-/* A tenth more or less, so that many databases do not come back as one. */
+/* Up to a fifth more, so that many databases do not come back as one. */
 static int64
 with_jitter(int64 milliseconds)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	uint64		random = sis_hash64(&now, sizeof(now), MyProcPid);
 
-	return milliseconds - milliseconds / 10 +
+	return milliseconds +
 		(int64) (random % (uint64) (milliseconds / 5 + 1));
 }
 
@@ -413,8 +413,8 @@ static bool
 wait_for_rate(SisRestCall *call)
 {
 	SisRest    *rest = call->rest;
-	int64		pause = with_jitter(Max(asked_pause(call), MIN_RATE_PAUSE) +
-									MIN_RATE_PAUSE / 10);
+	int64		asked = Max(asked_pause(call), MIN_RATE_PAUSE);
+	int64		pause = asked + with_jitter(MIN_RATE_PAUSE / 10);
 	int64		left = sis_session_remaining(rest->session);
 	char	   *host = sis_url_host(call->url);
 
@@ -425,7 +425,7 @@ wait_for_rate(SisRestCall *call)
 	}
 	return sis_fail(rest->failure, SIS_ERR_RATE_LIMITED, NULL,
 					psprintf("It asks to wait for %lld seconds; the option \"timeout\" leaves %lld.",
-							 (long long) ((pause + 999) / 1000),
+							 (long long) (asked / 1000),
 							 (long long) (left / 1000)),
 					"Run the sync again later, or raise the server's option \"timeout\".",
 					"%s at \"%s\" takes no more requests for now",
@@ -574,6 +574,8 @@ read_some(SisRestCall *call)
 
 		if (result == SIS_JSON_END)
 		{
+			pfree(call->state->body.data);
+			call->state->body.data = NULL;
 			call->state->stage = STAGE_HELD;
 			return true;
 		}

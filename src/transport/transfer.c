@@ -329,16 +329,10 @@ look_after(SisTransfer *transfer, bool is_over)
 /*
  * Waits until something happens, at the longest until that time (0: no such
  * limit).  False when the deadline is past.
- *
- * Of several transfers whose bytes are at hand the oldest is served, to its
- * end: its successor is then on its way while the others are looked at.
- * Served by turns they would all end at once, and nothing would be on its way
- * until then.
  */
 static bool
 turn(SisSession *session, TimestampTz until)
 {
-	bool		is_served = false;
 	dlist_mutable_iter iter;
 	TimestampTz away = GetCurrentTimestamp() - session->turned;
 
@@ -350,21 +344,14 @@ turn(SisSession *session, TimestampTz until)
 		/* nothing could come while the caller did something else */
 		if (transfer->progress < session->turned)
 			transfer->progress += away;
-		stall = transfer->nbuffer > 0 ? GetCurrentTimestamp() :
-			stalls_at(transfer);
+		stall = stalls_at(transfer);
 		until = until == 0 ? stall : Min(until, stall);
 	}
 	if (!sis_wait_turn(session->wait, until))
 		session->is_over = true;
 	dlist_foreach_modify(iter, &session->transfers)
-	{
-		SisTransfer *transfer = dlist_container(SisTransfer, node, iter.cur);
-
-		if (is_served && transfer->nbuffer > 0 && !session->is_over)
-			continue;
-		is_served |= transfer->nbuffer > 0;
-		look_after(transfer, session->is_over);
-	}
+		look_after(dlist_container(SisTransfer, node, iter.cur),
+				   session->is_over);
 	session->turned = GetCurrentTimestamp();
 	return !session->is_over;
 }

@@ -120,7 +120,7 @@ $digest = $s->digest;
 # ----------
 
 $s->mapping(client_id => 'app', client_secret => $secret);
-refused('a client without a district', 'SI009', qr/a client ID needs the option "district_id"/, undef, qr/ADD district_id/);
+refused('a client without a district', 'SI009', qr/server "springfield" has no option "district_id"/, qr/tokens are of one district/, qr/ADD district_id/);
 $s->option(district_id => $id);
 $s->option(token_url => $service->url('/oauth/tokens'));
 $service->change(client => { id => 'app', secret => $secret }, connected => [
