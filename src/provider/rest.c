@@ -625,14 +625,22 @@ static bool
 start_calls(SisRest *rest, TimestampTz now)
 {
 	int			connections = sis_rest_max_connections(rest);
-	int			running = 0;
+	int			running = 0;	/* on the way */
+	int			arrived = 0;	/* and not yet looked at to its end */
 	int			held = 0;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &rest->calls)
 	{
-		running += state_of(iter.cur)->stage == STAGE_RUNNING;
-		held += state_of(iter.cur)->stage == STAGE_HELD;
+		const struct SisRestState *state = state_of(iter.cur);
+
+		held += state->stage == STAGE_HELD;
+		if (state->stage != STAGE_RUNNING)
+			continue;
+		if (sis_http_arrived(state->http))
+			arrived++;
+		else
+			running++;
 	}
 	if (now < rest->not_before)
 		return true;
@@ -640,7 +648,7 @@ start_calls(SisRest *rest, TimestampTz now)
 	{
 		struct SisRestState *state = state_of(iter.cur);
 
-		if (running >= connections)
+		if (running >= connections || arrived >= connections)
 			break;
 		if (state->stage != STAGE_WAITING || state->not_before > now ||
 			(held >= MAX_HELD * connections && is_early(rest, state->call)))

@@ -138,6 +138,12 @@ sis_http_ended(const SisHttp *http)
 	return sis_transfer_end(http->transfer) != SIS_END_NONE;
 }
 
+bool
+sis_http_arrived(const SisHttp *http)
+{
+	return sis_transfer_arrived(http->transfer);
+}
+
 int
 sis_http_status(const SisHttp *http)
 {

@@ -45,6 +45,12 @@ extern bool sis_http_wait(SisHttp *http);
 /* Has the whole response come, or failed to?  sis_http_wait() does not wait. */
 extern bool sis_http_ended(const SisHttp *http);
 
+/*
+ * Has all of it come to this machine, so that its connection is free for
+ * another request?  Some may still be handed on before it has ended.
+ */
+extern bool sis_http_arrived(const SisHttp *http);
+
 /* 200, …; 0 when no status line came. */
 extern int	sis_http_status(const SisHttp *http);
 

@@ -35,6 +35,13 @@
  */
 #define BUFFER_SIZE				(256 * 1024)
 
+/*
+ * So far it grows while another transfer is served: a page of 5,000 users has
+ * room, and its connection is free for the next.
+ */
+#define MAX_BUFFER_SIZE			(4 * 1024 * 1024)
+#define MIN_ROOM				(64 * 1024)
+
 #define MAX_TEXT				200
 
 struct SisSession
@@ -59,7 +66,9 @@ struct SisTransfer
 	SisTarget	target;
 	int64		received;		/* bytes of the body */
 	char	   *buffer;
-	int			nbuffer;
+	int			size;			/* of it */
+	int			nbuffer;		/* bytes in it */
+	int			ndrained;		/* of them, handed on */
 	bool		is_paused;
 	bool		is_too_large;
 	bool		is_listed;		/* in session->transfers */
@@ -137,7 +146,7 @@ on_data(char *data, size_t size, size_t n, void *arg)
 		transfer->is_too_large = true;
 		return CURL_WRITEFUNC_ERROR;
 	}
-	if (n > (size_t) (BUFFER_SIZE - transfer->nbuffer))
+	if (n > (size_t) (transfer->size - transfer->nbuffer))
 	{
 		transfer->is_paused = true;
 		return CURL_WRITEFUNC_PAUSE;
@@ -222,6 +231,7 @@ sis_transfer_create(SisSession *session, const char *host, int port,
 	transfer->port = port;
 	transfer->target = *target;
 	transfer->buffer = palloc(BUFFER_SIZE);
+	transfer->size = BUFFER_SIZE;
 	transfer->callback.func = clean_up;
 	transfer->callback.arg = transfer;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext,
@@ -287,30 +297,58 @@ finish(SisTransfer *transfer, SisEnd end)
 	transfer->is_listed = false;
 }
 
-/* Hands on what has come.  The target may throw. */
+/* Hands on some of what has come.  The target may throw. */
 static void
 drain(SisTransfer *transfer)
 {
-	int			n = transfer->nbuffer;
+	const char *data = transfer->buffer + transfer->ndrained;
+	int			n = Min(transfer->nbuffer - transfer->ndrained, BUFFER_SIZE);
 
 	if (n == 0)
 		return;
-	transfer->nbuffer = 0;
+	transfer->ndrained += n;
+	if (transfer->ndrained == transfer->nbuffer)
+		transfer->nbuffer = transfer->ndrained = 0;
 	transfer->progress = GetCurrentTimestamp();
 	if (transfer->target.write != NULL)
-		transfer->target.write(transfer->target.arg, transfer->buffer, n);
+		transfer->target.write(transfer->target.arg, data, n);
+}
+
+/* Lets libcurl go on with a transfer whose buffer was full, if there is room. */
+static void
+make_room(SisTransfer *transfer)
+{
+	if (!transfer->is_paused || transfer->handle.ended)
+		return;
+	if (transfer->ndrained > 0)
+	{
+		transfer->nbuffer -= transfer->ndrained;
+		memmove(transfer->buffer, transfer->buffer + transfer->ndrained,
+				transfer->nbuffer);
+		transfer->ndrained = 0;
+	}
+	if (transfer->size - transfer->nbuffer < MIN_ROOM &&
+		transfer->size < MAX_BUFFER_SIZE)
+	{
+		transfer->size *= 2;
+		transfer->buffer = repalloc(transfer->buffer, transfer->size);
+	}
+	if (transfer->size - transfer->nbuffer < MIN_ROOM)
+		return;
+	transfer->is_paused = false;
+	sis_wait_resume(&transfer->handle);
 }
 
 static void
 look_after(SisTransfer *transfer, bool is_over)
 {
 	drain(transfer);
-	if (transfer->handle.ended)
+	if (transfer->nbuffer > 0 && !is_over)
+		return;
+	if (transfer->handle.ended && transfer->nbuffer == 0)
 	{
 		if (transfer->is_too_large)
 			finish(transfer, SIS_END_TOO_LARGE);
-		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
-			finish(transfer, SIS_END_DEADLINE);
 		else
 			finish(transfer, transfer->handle.result == CURLE_OK ?
 				   SIS_END_DONE : SIS_END_FAILED);
@@ -319,11 +357,6 @@ look_after(SisTransfer *transfer, bool is_over)
 		finish(transfer, SIS_END_DEADLINE);
 	else if (stalls_at(transfer) <= GetCurrentTimestamp())
 		finish(transfer, SIS_END_STALLED);
-	else if (transfer->is_paused)
-	{
-		transfer->is_paused = false;
-		sis_wait_resume(&transfer->handle);
-	}
 }
 
 /*
@@ -360,6 +393,7 @@ turn(SisSession *session, TimestampTz until)
 	{
 		SisTransfer *transfer = dlist_container(SisTransfer, node, iter.cur);
 
+		make_room(transfer);
 		if (is_served && transfer->nbuffer > 0 && !session->is_over)
 			continue;
 		is_served |= transfer->nbuffer > 0;
@@ -385,28 +419,38 @@ sis_session_sleep(SisSession *session, int64 milliseconds)
 	return true;
 }
 
-static int
-count_transfers(const SisSession *session)
+/* Transfers under way, and those of them that something is still to come of. */
+static void
+count_transfers(SisSession *session, int *under_way, int *to_come)
 {
 	dlist_iter	iter;
-	int			n = 0;
 
-	dlist_foreach(iter, unconstify(dlist_head *, &session->transfers))
-		n++;
-	return n;
+	*under_way = *to_come = 0;
+	dlist_foreach(iter, &session->transfers)
+	{
+		(*under_way)++;
+		if (!dlist_container(SisTransfer, node, iter.cur)->handle.ended)
+			(*to_come)++;
+	}
 }
 
 bool
 sis_session_wait(SisSession *session, TimestampTz until)
 {
-	int			before = count_transfers(session);
+	int			under_way;
+	int			to_come;
+	int			under_way_now;
+	int			to_come_now;
 
-	while (count_transfers(session) == before &&
-		   GetCurrentTimestamp() < until)
+	count_transfers(session, &under_way, &to_come);
+	do
 	{
+		if (GetCurrentTimestamp() >= until)
+			break;
 		if (!turn(session, until))
 			return false;
-	}
+		count_transfers(session, &under_way_now, &to_come_now);
+	} while (under_way_now == under_way && to_come_now == to_come);
 	return true;
 }
 
@@ -435,6 +479,12 @@ sis_transfer_wait(SisTransfer *transfer)
  * How it ended
  * ----------
  */
+
+bool
+sis_transfer_arrived(const SisTransfer *transfer)
+{
+	return transfer->handle.ended || transfer->end != SIS_END_NONE;
+}
 
 SisEnd
 sis_transfer_end(const SisTransfer *transfer)

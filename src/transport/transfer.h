@@ -50,7 +50,8 @@ extern int	sis_session_max_connections(const SisSession *session);
 extern bool sis_session_sleep(SisSession *session, int64 milliseconds);
 
 /*
- * Waits until one of the transfers under way has ended, or that time.  False
+ * Waits until one of the transfers under way has arrived or ended, or that
+ * time.  False
  * when the session's deadline is past.
  */
 extern bool sis_session_wait(SisSession *session, TimestampTz until);
@@ -117,6 +118,9 @@ extern void sis_transfer_start(SisTransfer *transfer);
 
 /* Waits until it has ended; true when it is complete. */
 extern bool sis_transfer_wait(SisTransfer *transfer);
+
+/* True when nothing more is to come, though some may still be handed on. */
+extern bool sis_transfer_arrived(const SisTransfer *transfer);
 
 extern SisEnd sis_transfer_end(const SisTransfer *transfer);
 extern int	sis_transfer_code(const SisTransfer *transfer);	/* CURLcode */
