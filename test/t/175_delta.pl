@@ -260,6 +260,13 @@ for my $layout (qw(oneroster11 oneroster12))
 	unlink $s->dir . '/users.csv';
 	$s->run_ends_in('SI007', 'a file of changes is missing');
 	Delta::write($whole, "$whole-2", $s->dir);
+	$s->do("INSERT INTO sis_sync.sync_school (sync, school_id) VALUES ('fresh', 'nowhere')");
+	$s->run_ends_in('SI003', 'a package of changes fails');
+	my $failed = $s->last_run->{id};
+	$s->do("DELETE FROM sis_sync.sync_school WHERE sync = 'fresh'");
+	$s->run_succeeds('the next one does not');
+	like($s->last_run->{note}, qr/1 package\(s\) of changes failed .* in run $failed:/, 'and says that one is missing');
+	Delta::write($whole, "$whole-2", $s->dir);
 	open my $out, '>', $s->dir . '/users.csv';
 	close $out;
 	$s->run_ends_in('SI007', 'a file of changes has no bytes');
