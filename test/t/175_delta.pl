@@ -104,7 +104,10 @@ for my $layout (qw(oneroster11 oneroster12))
 	push @{ $of{ $_->{student} } }, $_ for @links;
 	my ($two) = grep { @{ $of{$_} } > 1 } sort keys %of;
 	my ($one) = grep { @{ $of{$_} } == 1 } sort keys %of;
-	$d->drop('link', map { $_->{id} } $two ? $of{$two}[0] : (), $of{$one}[0]);
+
+	# in 1.2 the student's row alone takes no link away: see carry.c
+	$d->drop('link', map { $_->{id} } $two ? $of{$two}[0] : (), $of{$one}[0])
+	  if $layout eq 'oneroster11';
 	$d->add('link', student => $d->ids('student', 150, 1),
 		contact => $of{$one}[0]{contact});
 	write_night($whole, $delta);
