@@ -10,11 +10,14 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "scope.h"
 #include "slot.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "write.h"
 
 /* ----------
@@ -344,11 +347,42 @@ append_names(StringInfo sql, SisRecordType type, const char *prefix)
 		appendStringInfo(sql, ", %sapp_school", prefix);
 }
 
+/* Writes records unless one of them is there; then nothing is written. */
+static bool
+try_create(const SisRun *run, SisRecordType type, const char *sql,
+		   const SisParams *params, int64 *created)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		*created = (int64) sis_write(run, type, sql, params, SPI_OK_INSERT);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
 static int64
 create_records(SisRun *run, SisRecordType type, const SisTypeDelta *delta)
 {
 	SisParams	params = {0};
 	StringInfoData sql;
+	int64		created;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "INSERT INTO %s (sync_id", run->roster->tables[type]);
@@ -360,6 +394,13 @@ create_records(SisRun *run, SisRecordType type, const SisTypeDelta *delta)
 					 delta->unsorted ? " ORDER BY d.source_id" : "");
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
+
+	/*
+	 * Where nothing was stored a moment ago there will hardly be anything now,
+	 * and ON CONFLICT takes a fourth of the time of a first load.
+	 */
+	if (delta->first && try_create(run, type, sql.data, &params, &created))
+		return created;
 	appendStringInfoString(&sql, " ON CONFLICT (sync_id, source_id) DO NOTHING");
 	return (int64) sis_write(run, type, sql.data, &params, SPI_OK_INSERT);
 }
