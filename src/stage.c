@@ -38,8 +38,9 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* A buffer is written when it holds so many rows or bytes (as in COPY). */
-#define MAX_BUFFERED_ROWS	1000
+/* A buffer is written when it holds so many rows or bytes: half of COPY's
+ * rows, since nine buffers are filled in turn and share the cache. */
+#define MAX_BUFFERED_ROWS	500
 #define MAX_BUFFERED_BYTES	(256 * 1024)
 
 /* So many notes on values of a type are logged; more of them say no more. */
@@ -76,6 +77,7 @@ static const int seen_kb[SIS_N_RECORD_TYPES] = {
 typedef struct StageBuffer
 {
 	Relation	rel;
+	TupleDesc	desc;			/* a copy: slots need not count references */
 	BulkInsertState bulk;
 	Oid			statuses[SIS_N_STATUSES];
 	TupleTableSlot **slots;
@@ -134,6 +136,7 @@ open_buffer(SisStage *stage, SisRecordType type)
 	if (RelationGetDescr(buffer->rel)->natts != natts)
 		elog(ERROR, "staging table \"%s\" has %d columns, not %d", leaf,
 			 RelationGetDescr(buffer->rel)->natts, natts);
+	buffer->desc = CreateTupleDescCopy(RelationGetDescr(buffer->rel));
 	for (int i = 0; i < SIS_N_STATUSES; i++)
 		buffer->statuses[i] = sis_status_oid((SisStageStatus) i,
 											 RelationGetDescr(buffer->rel));
@@ -367,8 +370,7 @@ sis_stage_write(SisStage *stage, SisRecord *record, SisStageStatus status,
 	if (slot == NULL)
 	{
 		old = MemoryContextSwitchTo(stage->cxt);
-		slot = MakeSingleTupleTableSlot(RelationGetDescr(buffer->rel),
-										&TTSOpsHeapTuple);
+		slot = MakeSingleTupleTableSlot(buffer->desc, &TTSOpsHeapTuple);
 		buffer->slots[buffer->nused] = slot;
 		MemoryContextSwitchTo(old);
 	}
