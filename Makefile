@@ -15,10 +15,19 @@ OBJS = \
 	src/guard.o \
 	src/threshold.o \
 	src/rekey.o \
+	src/approve.o \
+	src/rename.o \
+	src/preview.o \
+	src/explain.o \
+	src/explain_words.o \
+	src/undo.o \
+	src/undo_delta.o \
 	src/merge.o \
 	src/delta.o \
+	src/write.o \
 	src/scope.o \
 	src/stage.o \
+	src/stagerow.o \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \
@@ -31,12 +40,26 @@ OBJS = \
 	src/provider/csv_table.o \
 	src/provider/csv_oneroster.o \
 	src/provider/oneroster_words.o \
+	src/provider/oneroster_rest.o \
+	src/provider/oneroster_pages.o \
+	src/provider/oneroster_auth.o \
+	src/provider/oneroster_refusal.o \
+	src/provider/oneroster_map.o \
+	src/provider/oneroster_users.o \
 	src/provider/csv_clever.o \
+	src/provider/recordspool.o \
+	src/provider/clever.o \
+	src/provider/clever_records.o \
+	src/provider/rest.o \
+	src/provider/jsonmap.o \
 	src/format/csv.o \
+	src/format/json.o \
+	src/format/jsonscan.o \
 	src/format/encoding.o \
 	src/format/zip.o \
 	src/format/zip_directory.o \
 	src/transport/directory.o \
+	src/transport/oauth.o \
 	src/transport/sftp.o \
 	src/transport/ssh.o \
 	src/transport/http.o \
@@ -47,6 +70,7 @@ OBJS = \
 	src/base/fingerprint.o \
 	src/base/seen.o \
 	src/base/value.o \
+	src/base/url.o \
 	src/base/textlist.o \
 	src/base/error.o \
 	src/base/option.o \
@@ -59,7 +83,7 @@ REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src -DSIS_SYNC_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-clobbered
-SHLIB_LINK = -lcsv -larchive -lcurl -lcrypto
+SHLIB_LINK = -lcsv -larchive -lcurl -lcrypto -ljson-c
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

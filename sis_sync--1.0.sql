@@ -94,6 +94,10 @@ COMMENT ON TABLE sis_sync.sync_state IS 'what the last applied run saw: the dist
 CREATE TABLE sis_sync.run (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  kind text NOT NULL DEFAULT 'sync' CHECK (kind OPERATOR(pg_catalog.=) ANY (
+    ARRAY['sync', 'undo', 'rekey'])),
+  of_run bigint,
+  undone_by bigint,
   started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   finished_at timestamptz,
   status text NOT NULL DEFAULT 'running' CHECK (status OPERATOR(pg_catalog.=) ANY (
@@ -114,6 +118,9 @@ CREATE TABLE sis_sync.run (
 );
 CREATE INDEX run_sync_id_idx ON sis_sync.run (sync, id);
 COMMENT ON TABLE sis_sync.run IS 'one row per run: how it went, and in whose words it failed';
+COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found';
+COMMENT ON COLUMN sis_sync.run.of_run IS 'the run that an undo or a rekey is about';
+COMMENT ON COLUMN sis_sync.run.undone_by IS 'the undo that put back all of this run, while that stands';
 COMMENT ON COLUMN sis_sync.run.phase IS 'the last step reached: stage, staged, verify, verified, apply, applied, archive, done';
 COMMENT ON COLUMN sis_sync.run.reason IS 'the failing reason in words, such as Threshold; NULL when it did not fail';
 COMMENT ON COLUMN sis_sync.run.note IS 'what a reader should know of a run that did not fail';
@@ -187,12 +194,16 @@ CREATE TABLE sis_sync.change (
   run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
   record_type text NOT NULL,
   source_id text COLLATE "C" NOT NULL,
-  action text NOT NULL CHECK (action OPERATOR(pg_catalog.=) ANY (ARRAY['update', 'restore', 'archive'])),
+  action text NOT NULL CHECK (action OPERATOR(pg_catalog.=) ANY (ARRAY['update', 'restore', 'archive', 'rekey'])),
   reason text,
-  before jsonb NOT NULL
+  before jsonb NOT NULL,
+  row_run bigint,
+  row_fingerprint bigint
 );
 CREATE INDEX change_run_id_idx ON sis_sync.change (run_id, record_type, source_id);
-COMMENT ON TABLE sis_sync.change IS 'previous values of what a run updated, restored or archived; what it created is told by created_run of the roster''s row';
+COMMENT ON TABLE sis_sync.change IS 'previous values of what a run updated, restored, archived or gave a new ID; what it created is told by created_run of the roster''s row, and what an undo archived of that by archived_run';
+COMMENT ON COLUMN sis_sync.change.row_run IS 'the run that the row names as its last since this change (archived_run of an archived row, else updated_run): another one there means that the row was changed again';
+COMMENT ON COLUMN sis_sync.change.row_fingerprint IS 'the row''s fingerprint since this change: NULL in the row alone means that the row was edited by hand';
 
 CREATE TABLE sis_sync.pending_archive (
   run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
@@ -204,15 +215,56 @@ CREATE TABLE sis_sync.pending_archive (
 );
 COMMENT ON TABLE sis_sync.pending_archive IS 'the exact records that a tripped threshold held back';
 
+CREATE TABLE sis_sync.approval (
+  run_id bigint PRIMARY KEY REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  reason text NOT NULL CHECK (pg_catalog.btrim(reason) OPERATOR(pg_catalog.<>) ''),
+  approved_by text NOT NULL,
+  approved_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  expires_at timestamptz NOT NULL
+    DEFAULT pg_catalog.now() OPERATOR(pg_catalog.+) '7 days'::pg_catalog.interval,
+  spent_run bigint,
+  spent_at timestamptz
+);
+CREATE INDEX approval_sync_idx ON sis_sync.approval (sync, run_id);
+COMMENT ON TABLE sis_sync.approval IS 'who let the records in pending_archive of a run go, when and why; made by approve()';
+COMMENT ON COLUMN sis_sync.approval.expires_at IS 'from then on it counts no more';
+COMMENT ON COLUMN sis_sync.approval.spent_run IS 'the run that used it: an approval counts once';
+
+CREATE TABLE sis_sync.rekey_pair (
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  old_source_id text COLLATE "C" NOT NULL,
+  new_source_id text COLLATE "C" NOT NULL,
+  matched_on text NOT NULL,
+  PRIMARY KEY (run_id, record_type, old_source_id),
+  UNIQUE (run_id, record_type, new_source_id)
+);
+COMMENT ON TABLE sis_sync.rekey_pair IS 'records that are gone and their twins among the new ones, where IDs seem to have changed (SI011)';
+COMMENT ON COLUMN sis_sync.rekey_pair.matched_on IS 'what both have, and nobody else';
+
+CREATE TABLE sis_sync.skipped (
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  source_id text COLLATE "C" NOT NULL,
+  reason text NOT NULL,
+  PRIMARY KEY (run_id, record_type, source_id)
+);
+COMMENT ON TABLE sis_sync.skipped IS 'records that an undo or a rekey left as they are, and why';
+
 -- A package of changes names a deletion once; held back, it must not be lost.
 CREATE TABLE sis_sync.pending_delete (
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
   record_type text NOT NULL,
   source_id text COLLATE "C" NOT NULL,
   run_id bigint NOT NULL,
+  moved boolean NOT NULL DEFAULT false,
+  school_source_id text COLLATE "C",
+  school_source_ids text[] COLLATE "C",
   PRIMARY KEY (sync, record_type, source_id)
 );
-COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package named and that have not been carried out: they wait until they are, or the record is seen active';
+COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package need not name again and that have not been carried out: they wait until they are, or the record is seen active';
+COMMENT ON COLUMN sis_sync.pending_delete.moved IS 'it has not been deleted but is at these schools now, none of which was set up';
 
 -- ---------------------------------------------------------------------------
 -- Staging: sixteen slots, each an unlogged partition of every record type
@@ -230,10 +282,31 @@ INSERT INTO sis_sync.stage_slot (slot)
 COMMENT ON TABLE sis_sync.stage_slot IS 'which run''s rows stand in which staging partition';
 COMMENT ON COLUMN sis_sync.stage_slot.pinned IS 'kept to be looked at until the sync''s next run, or until the slot is needed';
 
+CREATE TYPE sis_sync.stage_status AS ENUM
+  ('active', 'deleted', 'rejected', 'duplicate', 'part');
+COMMENT ON TYPE sis_sync.stage_status IS 'what became of a staged row: active: a record of tonight; deleted: the source calls it deleted; rejected: not taken, a stored record of its ID is protected; duplicate: the same as, or lost to, another row of its ID; part: brought part of a record that stands in a row of its own';
+
 CREATE FUNCTION sis_sync.create_staging_tables() RETURNS void
   AS 'MODULE_PATHNAME', 'sis_create_staging_tables' LANGUAGE C STRICT;
 SELECT sis_sync.create_staging_tables();
 DROP FUNCTION sis_sync.create_staging_tables();
+
+CREATE VIEW sis_sync.rekey_twin AS
+  SELECT p.run_id, r.sync, p.record_type, p.old_source_id, p.new_source_id, p.matched_on,
+         s.given_name, s.family_name, s.source, s.line
+  FROM sis_sync.rekey_pair p
+  JOIN sis_sync.run r ON r.id OPERATOR(pg_catalog.=) p.run_id
+  LEFT JOIN (
+    SELECT 'student'::text AS record_type, run_id, status, source_id, given_name, family_name, source, line
+    FROM sis_sync.stage_student
+    UNION ALL
+    SELECT 'staff'::text, run_id, status, source_id, given_name, family_name, source, line
+    FROM sis_sync.stage_staff
+  ) s ON s.run_id OPERATOR(pg_catalog.=) p.run_id
+     AND s.record_type OPERATOR(pg_catalog.=) p.record_type
+     AND s.source_id OPERATOR(pg_catalog.=) p.new_source_id
+     AND s.status OPERATOR(pg_catalog.=) 'active';
+COMMENT ON VIEW sis_sync.rekey_twin IS 'the pairs in rekey_pair with the names, files and lines of the new records, as long as their run''s staged rows stand';
 
 -- ---------------------------------------------------------------------------
 -- What guards the settings
@@ -313,6 +386,28 @@ CREATE PROCEDURE sis_sync.run(sync text, dry_run boolean DEFAULT false)
   AS 'MODULE_PATHNAME', 'sis_run' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.run(text, boolean) IS 'runs a sync, committing between its phases; ends in a named error when it fails';
 
+CREATE FUNCTION sis_sync.preview(run bigint)
+  RETURNS TABLE (record_type text, source_id text, action text, reason text, changes jsonb)
+  AS 'MODULE_PATHNAME', 'sis_preview' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.preview(bigint) IS 'what the rows staged by a run would do to the roster as it is: each record, its action, and the fields that differ, old and new';
+
+CREATE FUNCTION sis_sync.explain_failure(run bigint) RETURNS text
+  AS 'MODULE_PATHNAME', 'sis_explain_failure' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.explain_failure(bigint) IS 'a run''s end in words: what happened, who it is about, what likely caused it, and the statements to type next';
+
+-- Not STRICT: a NULL must not pass for a decision.
+CREATE FUNCTION sis_sync.approve(run bigint, reason text) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_approve' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.approve(bigint, text) IS 'lets exactly the records that a run held back go, once and within seven days';
+
+CREATE PROCEDURE sis_sync.rekey(run bigint)
+  AS 'MODULE_PATHNAME', 'sis_rekey' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.rekey(bigint) IS 'gives the twins that a run found (SI011) their new source_id in place';
+
+CREATE PROCEDURE sis_sync.undo(run bigint, school text DEFAULT NULL, record_type text DEFAULT NULL)
+  AS 'MODULE_PATHNAME', 'sis_undo' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.undo(bigint, text, text) IS 'puts back what a run did, or what it did in one school or to one record type';
+
 -- ---------------------------------------------------------------------------
 -- Rights: PUBLIC gets nothing
 -- ---------------------------------------------------------------------------
@@ -342,3 +437,6 @@ SELECT pg_catalog.pg_extension_config_dump('sis_sync.change', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.change_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.pending_archive', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.pending_delete', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.approval', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.rekey_pair', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.skipped', '');

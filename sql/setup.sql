@@ -59,7 +59,7 @@ SELECT conrelid::regclass AS "table", confrelid::regclass AS "references",
        confupdtype AS on_update, confdeltype AS on_delete
 FROM pg_constraint
 WHERE connamespace = 'sis_sync'::regnamespace AND contype = 'f'
-ORDER BY conrelid::regclass::text COLLATE "C";
+ORDER BY conrelid::regclass::text COLLATE "C", confrelid::regclass::text COLLATE "C";
 
 -- everything of the extension is in its schema, apart from the wrappers
 SELECT pg_describe_object(d.classid, d.objid, 0) AS elsewhere

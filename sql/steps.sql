@@ -211,10 +211,10 @@ DROP FOREIGN DATA WRAPPER regress_sis_other;
 CREATE SERVER gone FOREIGN DATA WRAPPER sis_directory;
 SELECT probe.error_of($$SELECT sis_sync.stage('bare')$$);
 DROP SERVER gone;
--- a wrapper that this version cannot read; without a mapping, that comes first
+-- no mapping, and one that says too little
 CREATE SERVER gone FOREIGN DATA WRAPPER sis_clever;
 SELECT probe.error_of($$SELECT sis_sync.stage('bare')$$);
-CREATE USER MAPPING FOR PUBLIC SERVER gone OPTIONS (token 'hunter2hunter2');
+CREATE USER MAPPING FOR PUBLIC SERVER gone OPTIONS (client_id 'hunter2hunter2');
 SELECT probe.error_of($$SELECT sis_sync.stage('bare')$$);
 CALL sis_sync.run('bare');
 SELECT probe.last_run('bare');

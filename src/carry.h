@@ -25,6 +25,12 @@ extern void sis_carry_stored(SisStage *stage, const SisRun *run);
  */
 extern void sis_carry_remember(const SisRun *run, const SisDelta *delta);
 
+/*
+ * The same for what whole files do not hold any more, when a trip keeps it
+ * from being archived: a package of changes may come next.
+ */
+extern void sis_carry_remember_held(const SisRun *run, const SisDelta *delta);
+
 /* Forgets those that have been carried out. */
 extern void sis_carry_forget(const SisRun *run, const SisDelta *delta);
 

@@ -19,6 +19,10 @@
 #define SIS_ACT_GONE		'g'	/* counts in A */
 #define SIS_ACT_ENDED		'e'	/* gone after its end: archived freely */
 #define SIS_ACT_SKIP		'o'	/* received and not taken */
+#define SIS_ACT_BACK		'b'	/* undo: archived again, as it was */
+
+/* The first column of a delta that is the record's own (from 0): source_id. */
+#define SIS_DELTA_SOURCE_ID	8
 
 /* How a staged row stands; the second column of a delta. */
 #define SIS_STAND_IN		'a'	/* active and in scope */
@@ -34,7 +38,7 @@ typedef enum SisDeltaStore
 {
 	SIS_DELTA_CREATES,			/* "creates_student": c */
 	SIS_DELTA_CHANGES,			/* "changes_student": u, f, r */
-	SIS_DELTA_GONE,				/* "gone_student": g, e */
+	SIS_DELTA_GONE,				/* "gone_student": g, e, b */
 	SIS_DELTA_LOST				/* "lost_enrollment": links without an end */
 } SisDeltaStore;
 
@@ -49,6 +53,8 @@ typedef struct SisTypeDelta
 	TupleDesc	pairs_desc;
 	bool		registered;
 	bool		compared;
+	bool		first;			/* nothing of the type was stored */
+	bool		unsorted;		/* creates are not in the order of their IDs */
 	int64		in_force;		/* N; counted while comparing */
 	int64		by_act[128];
 	int64		by_stand[128];
@@ -91,6 +97,9 @@ extern void sis_delta_fill(SisDelta *delta, SisRecordType type,
 /* Makes the stores of a type known to statements; and unknown again. */
 extern void sis_delta_register(SisDelta *delta, SisRecordType type);
 extern void sis_delta_unregister(SisDelta *delta, SisRecordType type);
+
+/* By which name statements know a store: "gone_student". */
+extern char *sis_delta_store_name(SisDeltaStore which, SisRecordType type);
 
 /*
  * Replaces the rows of a registered "gone" store by those that the SELECT

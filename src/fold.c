@@ -82,15 +82,19 @@ typedef struct Fold
 	int			schools_column; /* all schools of a person, or -1 */
 	int			roles_column;	/* of staff, else -1 */
 	MemoryContext group_cxt;
+	MemoryContext passed_cxt;	/* of a row that is not kept; reset each time */
 	FoldRow    *rows;			/* of one ID, in group_cxt */
 	int			nrows;
 	int			maxrows;
+	bool		is_made[SIS_MAX_COLUMNS];	/* the result's list was made here */
 	Datum		part_tids[MARK_ROWS];
 	int			npart;
 	Datum		duplicate_tids[MARK_ROWS];
 	int			nduplicate;
 	MemoryContext mark_cxt;
 	SisRecord  *result;
+	bool		delta;			/* a package of changes */
+	int64		nstray;			/* its roles of users that are not known */
 } Fold;
 
 /* ----------
@@ -99,7 +103,7 @@ typedef struct Fold
  */
 
 static void
-flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
+flush_marks(Fold *fold, SisStageStatus status, Datum *tids, int *n)
 {
 	SisParams	params = {0};
 	MemoryContext old;
@@ -107,13 +111,12 @@ flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
 	if (*n == 0)
 		return;
 	old = MemoryContextSwitchTo(fold->mark_cxt);
-	sis_param_text(&params, status);
 	sis_param(&params, TIDARRAYOID,
 			  PointerGetDatum(construct_array(tids, *n, TIDOID,
 											  sizeof(ItemPointerData), false,
 											  TYPALIGN_SHORT)), false);
-	sis_exec_as_owner(psprintf("UPDATE %s SET status = $1 WHERE ctid = ANY ($2)",
-							   fold->leaf), &params, SPI_OK_UPDATE);
+	sis_exec_as_owner(psprintf("UPDATE %s SET status = '%s' WHERE ctid = ANY ($1)",
+							   fold->leaf, sis_status_name(status)), &params, SPI_OK_UPDATE);
 	MemoryContextSwitchTo(old);
 	*n = 0;
 }
@@ -121,8 +124,8 @@ flush_marks(Fold *fold, const char *status, Datum *tids, int *n)
 static void
 flush_all_marks(Fold *fold)
 {
-	flush_marks(fold, "part", fold->part_tids, &fold->npart);
-	flush_marks(fold, "duplicate", fold->duplicate_tids, &fold->nduplicate);
+	flush_marks(fold, SIS_STATUS_PART, fold->part_tids, &fold->npart);
+	flush_marks(fold, SIS_STATUS_DUPLICATE, fold->duplicate_tids, &fold->nduplicate);
 	MemoryContextReset(fold->mark_cxt);
 }
 
@@ -153,11 +156,23 @@ mark_duplicate(Fold *fold, const FoldRow *row)
 		flush_all_marks(fold);
 }
 
+/*
+ * Terms and courses that section rows merely name are no records of their own:
+ * spellings differ, and nobody is at fault.
+ */
+static bool
+is_merely_named(const Fold *fold, const FoldRow *row)
+{
+	return row->repeats && (fold->type == SIS_TERM || fold->type == SIS_COURSE);
+}
+
 static void
 log_reject(Fold *fold, const FoldRow *row, const char *reason)
 {
 	SisValue	id = row->values[SIS_COL_SOURCE_ID];
 
+	if (is_merely_named(fold, row))
+		return;
 	sis_stage_log_reject(fold->stage, fold->type, row->source, row->line,
 						 id.data, id.len, NULL, reason, NULL, false);
 	sis_stage_counts_for_update(fold->stage, fold->type)->rejected++;
@@ -205,12 +220,25 @@ compatible(const Fold *fold, const SisRecord *result, const FoldRow *row)
 	return true;
 }
 
+/* Puts another list into the result, made by sis_list_*(). */
+static void
+replace_list(Fold *fold, int column, SisValue list)
+{
+	SisValue   *mine = &fold->result->values[column];
+
+	if (fold->is_made[column])
+		pfree((char *) mine->data);
+	fold->is_made[column] = list.data != NULL;
+	*mine = list;
+}
+
 /* Adds what a row has to the result; true when that changed anything. */
 static bool
-unite(const Fold *fold, SisRecord *result, const FoldRow *row)
+unite(Fold *fold, SisRecord *result, const FoldRow *row)
 {
 	bool		changed = false;
 
+	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 	{
 		SisValue   *mine = &result->values[i];
@@ -221,13 +249,15 @@ unite(const Fold *fold, SisRecord *result, const FoldRow *row)
 		{
 			/* a carried record has the stored value in its place */
 			result->keep &= ~SIS_COLUMN_BIT(i);
-			mine->data = NULL;
-			mine->len = 0;
+			replace_list(fold, i, (SisValue) {NULL, 0});
 			changed = true;
 		}
 		if (theirs->data == NULL || i == SIS_COL_SOURCE_ID)
 			continue;
-		if (mine->data == NULL)
+		/* no row says which school is the primary one: always the same */
+		if (mine->data == NULL ||
+			(i == fold->school_column && row->part == SIS_PART_BASE &&
+			 sis_compare_values(*theirs, *mine) < 0))
 		{
 			*mine = *theirs;
 			changed = true;
@@ -235,14 +265,7 @@ unite(const Fold *fold, SisRecord *result, const FoldRow *row)
 		else if (fold->desc->columns[i].kind == SIS_KIND_LIST &&
 				 !sis_same_value(*mine, *theirs))
 		{
-			*mine = sis_list_unite(*mine, *theirs);
-			changed = true;
-		}
-		else if (i == fold->school_column && row->part == SIS_PART_BASE &&
-				 sis_compare_values(*theirs, *mine) < 0)
-		{
-			/* no row says which school is the primary one: always the same */
-			*mine = *theirs;
+			replace_list(fold, i, sis_list_unite(*mine, *theirs));
 			changed = true;
 		}
 	}
@@ -287,7 +310,14 @@ fold_without_base(Fold *fold)
 	}
 	for (int i = 0; !protected && i < fold->nrows; i++)
 	{
-		if (fold->rows[i].part == SIS_PART_ROLE && !fold->rows[i].ended)
+		if (fold->rows[i].part != SIS_PART_ROLE || fold->rows[i].ended)
+			continue;
+
+		/* a package need not name the user, who may be of a school that is
+		 * not set up: nothing is wrong with the row */
+		if (fold->delta)
+			fold->nstray++;
+		else
 			log_reject(fold, &fold->rows[i], "role of an unknown user");
 	}
 }
@@ -299,7 +329,6 @@ fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
 	{
 		const FoldRow *row = &fold->rows[i];
 
-		CHECK_FOR_INTERRUPTS();
 		if (row == winner || row->part != SIS_PART_BASE)
 			continue;
 		if (row->rejected ||
@@ -315,12 +344,7 @@ fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
 		}
 		else
 		{
-			/*
-			 * Terms and courses that section rows merely name are no records
-			 * of their own: spellings differ, and nobody is at fault.
-			 */
-			if (!(row->repeats && (fold->type == SIS_TERM || fold->type == SIS_COURSE)))
-				log_reject(fold, row, "another row has the same ID");
+			log_reject(fold, row, "another row has the same ID");
 			mark_duplicate(fold, row);
 		}
 	}
@@ -405,7 +429,7 @@ take_away_role(Fold *fold, const FoldRow *row)
 	schools = &result->values[fold->schools_column];
 	if (!sis_list_has(*schools, school) || has_role_at(fold, school))
 		return true;
-	*schools = sis_list_without(*schools, school);
+	replace_list(fold, fold->schools_column, sis_list_without(*schools, school));
 	if (result->values[fold->school_column].data != NULL &&
 		sis_same_value(result->values[fold->school_column], school))
 		result->values[fold->school_column] = sis_list_only(*schools);
@@ -420,8 +444,8 @@ take_away_roles(Fold *fold)
 
 	for (int i = 0; i < fold->nrows; i++)
 	{
-		if (fold->rows[i].ended && !take_away_role(fold, &fold->rows[i]))
-			left = false;
+		CHECK_FOR_INTERRUPTS();
+		left &= !fold->rows[i].ended || take_away_role(fold, &fold->rows[i]);
 	}
 	return !left;
 }
@@ -431,12 +455,24 @@ begin_result(Fold *fold, const FoldRow *row)
 {
 	SisRecord  *result = fold->result;
 
+	memset(fold->is_made, false, sizeof(fold->is_made));
 	sis_record_reset(result, fold->type, row->source, row->line);
 	result->keep = row->keep;
 	result->repeats = row->repeats;
 	result->last_modified = row->last_modified;
 	memcpy(result->values, row->values,
 		   sizeof(SisValue) * fold->desc->ncolumns);
+}
+
+/* A carried record that tonight's rows change comes from these. */
+static void
+name_source(const Fold *fold, SisRecord *result)
+{
+	for (int i = 0; result->line == SIS_CARRIED_LINE && i < fold->nrows; i++)
+	{
+		result->source = fold->rows[i].source;
+		result->line = fold->rows[i].line;
+	}
 }
 
 /*
@@ -489,7 +525,7 @@ fold_group(Fold *fold)
 {
 	const FoldRow *winner;
 	SisRecord  *result = fold->result;
-	const char *status;
+	SisStageStatus status;
 	bool		changed;
 	int			parts = SIS_PART_BASE;
 
@@ -506,6 +542,7 @@ fold_group(Fold *fold)
 		return;
 	}
 	begin_result(fold, winner);
+	name_source(fold, result);
 	changed = winner->is_part;
 	fold_bases(fold, winner, &changed);
 	if (winner->deleted)
@@ -514,7 +551,7 @@ fold_group(Fold *fold)
 	if ((parts & fold->needs_parts) != fold->needs_parts || !changed)
 		return;
 	mark_part(fold, winner);
-	status = take_away_roles(fold) ? "deleted" : "active";
+	status = take_away_roles(fold) ? SIS_STATUS_DELETED : SIS_STATUS_ACTIVE;
 	sis_stage_write(fold->stage, result, status,
 					sis_stage_fingerprint(fold->stage, result));
 }
@@ -548,25 +585,15 @@ text_equals(SisValue value, const char *word)
 		memcmp(value.data, word, value.len) == 0;
 }
 
-/* Copies a row of the cursor into the group's context. */
+/* Copies a row of the cursor into the current memory context. */
 static void
-read_row(Fold *fold, HeapTuple source, TupleDesc desc)
+read_row(const Fold *fold, HeapTuple source, TupleDesc desc, FoldRow *row)
 {
-	MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
 	HeapTuple	tuple = heap_copytuple(source);
-	FoldRow    *row;
 	SisValue	status;
 	bool		isnull;
 	int			part;
 
-	if (fold->nrows == fold->maxrows)
-	{
-		fold->maxrows = fold->maxrows == 0 ? 8 : fold->maxrows * 2;
-		fold->rows = fold->rows == NULL ?
-			palloc(sizeof(FoldRow) * fold->maxrows) :
-			repalloc(fold->rows, sizeof(FoldRow) * fold->maxrows);
-	}
-	row = &fold->rows[fold->nrows++];
 	row->tid = *(ItemPointer) DatumGetPointer(heap_getattr(tuple, COL_TID, desc, &isnull));
 	part = DatumGetInt16(heap_getattr(tuple, COL_PART, desc, &isnull));
 	row->part = part & ~(SIS_PART_REPEATS | SIS_PART_ENDED);
@@ -578,7 +605,7 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row->is_part = text_equals(status, "part");
 	row->source = text_to_cstring(DatumGetTextPP(heap_getattr(tuple, COL_SOURCE, desc, &isnull)));
 	row->line = DatumGetInt64(heap_getattr(tuple, COL_LINE, desc, &isnull));
-	row->keep = (uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull));
+	row->keep = (uint64) DatumGetInt32(heap_getattr(tuple, COL_KEEP, desc, &isnull));
 	row->last_modified = text_value(tuple, desc, COL_LAST_MODIFIED);
 	row->fingerprint = DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull));
 	row->stored = DatumGetInt64(heap_getattr(tuple, COL_STORED, desc, &isnull));
@@ -586,7 +613,65 @@ read_row(Fold *fold, HeapTuple source, TupleDesc desc)
 	row->is_stored = row->has_stored && row->stored == row->fingerprint;
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		row->values[i] = text_value(tuple, desc, COL_FIRST + i);
+}
+
+/* Adds a row to the group. */
+static void
+add_row(Fold *fold, HeapTuple tuple, TupleDesc desc)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
+
+	if (fold->nrows == fold->maxrows)
+	{
+		fold->maxrows = fold->maxrows == 0 ? 8 : fold->maxrows * 2;
+		fold->rows = fold->rows == NULL ?
+			palloc(sizeof(FoldRow) * fold->maxrows) :
+			repalloc(fold->rows, sizeof(FoldRow) * fold->maxrows);
+	}
+	read_row(fold, tuple, desc, &fold->rows[fold->nrows++]);
 	MemoryContextSwitchTo(old);
+}
+
+/* Deals with a row that is not added to its group. */
+static void
+pass_over(Fold *fold, HeapTuple tuple, TupleDesc desc, const char *reason)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->passed_cxt);
+	FoldRow		row;
+
+	read_row(fold, tuple, desc, &row);
+	if (row.part == SIS_PART_BASE)
+	{
+		if (reason != NULL)
+			log_reject(fold, &row, reason);
+		mark_duplicate(fold, &row);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(fold->passed_cxt);
+}
+
+/*
+ * Is it the group's last row once more?  A layout may repeat a row any number
+ * of times (a term in each section), and they come one after the other.
+ */
+static bool
+is_repeated_again(const Fold *fold, HeapTuple tuple, TupleDesc desc)
+{
+	const FoldRow *last = &fold->rows[fold->nrows - 1];
+	SisValue	status = text_value(tuple, desc, COL_STATUS);
+	bool		isnull;
+
+	return last->repeats && last->part == SIS_PART_BASE && !last->rejected &&
+		DatumGetInt16(heap_getattr(tuple, COL_PART, desc, &isnull)) ==
+		(SIS_PART_BASE | SIS_PART_REPEATS) &&
+		text_equals(status, last->deleted ? "deleted" :
+					last->is_part ? "part" : "active") &&
+		DatumGetInt64(heap_getattr(tuple, COL_FINGERPRINT, desc, &isnull)) ==
+		last->fingerprint &&
+		(uint64) DatumGetInt64(heap_getattr(tuple, COL_KEEP, desc, &isnull)) ==
+		last->keep &&
+		sis_same_value(text_value(tuple, desc, COL_LAST_MODIFIED),
+					   last->last_modified);
 }
 
 static void
@@ -604,7 +689,7 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status, s.source, s.line, s.keep, "
+	appendStringInfoString(&sql, "SELECT s.ctid, s.part, s.status::text, s.source, s.line, s.keep, "
 						   "s.last_modified, s.fingerprint, t.fingerprint");
 	for (int i = 0; i < fold->desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s", fold->desc->columns[i].name);
@@ -622,16 +707,18 @@ read_groups(Fold *fold, Portal portal)
 	for (;;)
 	{
 		SPITupleTable *table;
+		TupleDesc	desc;
 
 		SPI_cursor_fetch(portal, true, FETCH_ROWS);
 		table = SPI_tuptable;
 		if (SPI_processed == 0)
 			break;
+		desc = table->tupdesc;
 		for (uint64 i = 0; i < table->numvals; i++)
 		{
 			MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
-			SisValue	id = text_value(table->vals[i], table->tupdesc,
-										COL_FIRST + SIS_COL_SOURCE_ID);
+			HeapTuple	row = table->vals[i];
+			SisValue	id = text_value(row, desc, COL_FIRST + SIS_COL_SOURCE_ID);
 
 			if (fold->nrows > 0 &&
 				!sis_same_value(id, fold->rows[0].values[SIS_COL_SOURCE_ID]))
@@ -642,17 +729,12 @@ read_groups(Fold *fold, Portal portal)
 			}
 			else
 				MemoryContextSwitchTo(old);
-			read_row(fold, table->vals[i], table->tupdesc);
-			if (fold->nrows > MAX_ROWS_OF_ID)
-			{
-				const FoldRow *extra = &fold->rows[--fold->nrows];
-
-				if (extra->part == SIS_PART_BASE)
-				{
-					log_reject(fold, extra, "too many rows have the same ID");
-					mark_duplicate(fold, extra);
-				}
-			}
+			if (fold->nrows > 0 && is_repeated_again(fold, row, desc))
+				pass_over(fold, row, desc, NULL);
+			else if (fold->nrows == MAX_ROWS_OF_ID)
+				pass_over(fold, row, desc, "too many rows have the same ID");
+			else
+				add_row(fold, row, desc);
 		}
 		SPI_freetuptable(table);
 		CHECK_FOR_INTERRUPTS();
@@ -691,9 +773,11 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	Portal		portal;
 	SisRelation repeated = {0};
 	SisParams	params = {0};
+	SisSink    *sink = sis_stage_sink(stage);
 
 	fold->stage = stage;
 	fold->type = type;
+	fold->delta = sink->offer[type] == SIS_OFFER_DELTA;
 	fold->desc = sis_record_desc(type);
 	fold->leaf = sis_stage_leaf(type, sis_stage_slot(stage));
 	fold->needs_parts = needs_parts;
@@ -706,6 +790,9 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	fold->group_cxt = AllocSetContextCreate(CurrentMemoryContext,
 											"sis_sync rows of one ID",
 											ALLOCSET_DEFAULT_SIZES);
+	fold->passed_cxt = AllocSetContextCreate(CurrentMemoryContext,
+											 "sis_sync passed row",
+											 ALLOCSET_SMALL_SIZES);
 	fold->mark_cxt = AllocSetContextCreate(CurrentMemoryContext,
 										   "sis_sync marked rows",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -726,9 +813,15 @@ sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 	read_groups(fold, portal);
 	SPI_cursor_close(portal);
 	flush_all_marks(fold);
+	if (fold->nstray > 0)
+		appendStringInfo(&sink->note,
+						 "%s%lld roles for type %s were passed over: the users' own rows are neither in the package nor on record.",
+						 sink->note.len > 0 ? " " : "",
+						 (long long) fold->nstray, fold->desc->name);
 	if (!whole)
 		sis_relation_close(&repeated);
 	MemoryContextDelete(fold->group_cxt);
+	MemoryContextDelete(fold->passed_cxt);
 	MemoryContextDelete(fold->mark_cxt);
 	return true;
 }

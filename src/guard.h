@@ -53,9 +53,17 @@ extern char *sis_guard_raise_sql(const SisRun *run, SisRecordType type,
 
 /*
  * SI011 when students or staff seem to have got new IDs (rule 8): a change of
- * IDs must not look like everybody leaving.
+ * IDs must not look like everybody leaving.  Writes the pairs and those that
+ * are gone into the log, and returns the error to raise; NULL without one.
+ * The delta's stores are registered.
  */
-extern void sis_guard_rekeyed(SisRun *run, SisDelta *delta);
+extern SisFailure *sis_guard_rekeyed(SisRun *run, SisDelta *delta);
+
+/*
+ * Drops from the "gone" stores what must stay whatever the threshold says:
+ * records of a type that is not offered whole, or has unreadable rejects.
+ */
+extern void sis_guard_keep(SisRun *run, SisDelta *delta);
 
 /*
  * The threshold (rule 1).  Drops from the "gone" stores what must stay,

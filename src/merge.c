@@ -10,11 +10,15 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "scope.h"
 #include "slot.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "write.h"
 
 /* ----------
  * The delta query
@@ -23,11 +27,12 @@
 
 /* A staged column as the roster's type; read_values() made it castable. */
 static char *
-staged_value(const SisColumn *column)
+staged_value(const SisColumn *column, const char *prefix)
 {
 	if (column->kind == SIS_KIND_TEXT)
-		return psprintf("j.s_%s", column->name);
-	return psprintf("j.s_%s::%s", column->name, sis_kind_sql(column->kind));
+		return psprintf("%s%s", prefix, column->name);
+	return psprintf("%s%s::%s", prefix, column->name,
+					sis_kind_sql(column->kind));
 }
 
 /* What the record will have: the stored value where the source is silent. */
@@ -40,7 +45,7 @@ new_value(SisRecordType type, int column)
 		return "j.source_id";
 	return psprintf("CASE WHEN j.kept & %lld <> 0 THEN j.t_%s ELSE %s END",
 					(long long) SIS_COLUMN_BIT(column), col->name,
-					staged_value(col));
+					staged_value(col, "j.s_"));
 }
 
 /* Same value?  Under one collation, whatever the roster's column has. */
@@ -53,7 +58,7 @@ differs(SisRecordType type, int column)
 
 	return psprintf("(j.kept & %lld = 0 AND (j.t_%s)%s IS DISTINCT FROM (%s)%s)",
 					(long long) SIS_COLUMN_BIT(column), col->name, collate,
-					staged_value(col), collate);
+					staged_value(col, "j.s_"), collate);
 }
 
 static void
@@ -62,10 +67,13 @@ append_before(StringInfo sql, SisRecordType type)
 	const SisRecordDesc *desc = sis_record_desc(type);
 
 	appendStringInfoString(sql, "CASE WHEN j.act IN ('u', 'r') THEN '{' || concat_ws(', ', "
+						   "'\"fingerprint\": ' || coalesce(j.old_fingerprint::text, 'null'), "
+						   "'\"updated_run\": ' || coalesce(j.updated_run::text, 'null'), "
 						   "CASE WHEN j.act = 'r' THEN concat_ws(', ', "
 						   "'\"archived_at\": ' || to_json(j.archived_at), "
-						   "'\"archived_reason\": ' || to_json(j.archived_reason), "
-						   "'\"archived_run\": ' || to_json(j.archived_run)) END");
+						   "'\"archived_reason\": ' || coalesce(to_json(j.archived_reason)::text, 'null'), "
+						   "'\"archived_run\": ' || coalesce(j.archived_run::text, 'null'), "
+						   "'\"restored_run\": ' || coalesce(j.restored_run::text, 'null')) END");
 	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
 		appendStringInfo(sql, ", CASE WHEN %s THEN '\"%s\": ' || coalesce(to_json(j.t_%s)::text, 'null') END",
 						 differs(type, i), desc->columns[i].name,
@@ -73,7 +81,7 @@ append_before(StringInfo sql, SisRecordType type)
 	if (type == SIS_SCHOOL)
 		appendStringInfoString(sql, ", CASE WHEN j.t_app_school IS DISTINCT FROM j.s_app_school "
 							   "THEN '\"app_school\": ' || coalesce(to_json(j.t_app_school)::text, 'null') END");
-	appendStringInfoString(sql, ") || '}' WHEN j.act IN ('g', 'e') THEN '{\"archived_at\": null}' END AS before");
+	appendStringInfoString(sql, ") || '}' WHEN j.act IN ('g', 'e') THEN '{\"archived_at\": null, \"fingerprint\": ' || coalesce(j.old_fingerprint::text, 'null') || '}' END AS before");
 }
 
 /* "any column differs", for records whose fingerprints do. */
@@ -109,7 +117,7 @@ action_sql(const SisRun *run, SisRecordType type)
 					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
 					"WHEN s.stand = 'r' THEN NULL "
 					"WHEN s.stand = 'a' THEN CASE WHEN t.archived_at IS NULL THEN 'u' ELSE '%c' END "
-					"WHEN t.archived_at IS NOT NULL THEN CASE WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"WHEN t.archived_at IS NOT NULL THEN CASE WHEN s.stand IN ('o', 'l', 'n', 'e') THEN 'o' END "
 					"WHEN t.frozen THEN 'z' WHEN t.ended THEN 'e' ELSE 'g' END",
 					SIS_FINGERPRINT_VERSION,
 					type == SIS_SCHOOL ?
@@ -125,14 +133,11 @@ action_sql(const SisRun *run, SisRecordType type)
  * leaves out the other rows before they are joined with the ends of links.
  */
 static char *
-from_sql(const SisRun *run, SisRecordType type, bool by_pairs)
+from_sql(const SisRun *run, SisRecordType type)
 {
 	char	   *staged = sis_scope_staged_sql(run, type, true);
 	char	   *stored = sis_scope_stored_sql(run, type, true);
 
-	if (!by_pairs)
-		return psprintf("(%s) s LEFT JOIN (%s AND false) t ON t.source_id = s.source_id",
-						staged, stored);
 	return psprintf("pairs p LEFT JOIN (%s AND s.ctid IN (SELECT tid FROM pairs)) s ON s.tid = p.tid "
 					"LEFT JOIN (%s AND t.source_id IN (SELECT source_id FROM pairs)) t ON t.source_id = p.source_id",
 					staged, stored);
@@ -153,7 +158,7 @@ pairs_sql(const SisRun *run, SisRecordType type)
 					"WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
 					"WHEN s.stand = 'r' THEN NULL "
 					"WHEN s.stand IS DISTINCT FROM 'a' AND t.archived_at IS NOT NULL THEN "
-					"CASE WHEN s.stand IN ('o', 'l', 'n') THEN 'o' END "
+					"CASE WHEN s.stand IN ('o', 'l', 'n', 'e') THEN 'o' END "
 					"ELSE 'u' END)::\"char\" AS act, s.stand, s.tid, coalesce(s.source_id, t.source_id) AS source_id, "
 					"t.in_force FROM (%s) s FULL JOIN (%s) t ON t.source_id = s.source_id",
 					type == SIS_SCHOOL ? "false" : "true",
@@ -163,7 +168,7 @@ pairs_sql(const SisRun *run, SisRecordType type)
 }
 
 static char *
-delta_sql(const SisRun *run, SisRecordType type, bool by_pairs)
+delta_sql(const SisRun *run, SisRecordType type)
 {
 	const SisRecordDesc *desc = sis_record_desc(type);
 	char	   *action = action_sql(run, type);
@@ -191,7 +196,7 @@ delta_sql(const SisRun *run, SisRecordType type, bool by_pairs)
 	appendStringInfo(&sql, " FROM (SELECT %s AS act, s.stand, coalesce(s.source_id, t.source_id) AS source_id, "
 					 "t.fingerprint AS old_fingerprint, s.fingerprint, s.source, s.line, "
 					 "CASE WHEN s.stand = 'a' THEN s.keep ELSE -1 END AS kept, "
-					 "t.archived_at, t.archived_reason, t.archived_run", action);
+					 "t.archived_at, t.archived_reason, t.archived_run, t.updated_run, t.restored_run", action);
 	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
 		appendStringInfo(&sql, ", s.%s AS s_%s, t.%s AS t_%s",
 						 desc->columns[i].name, desc->columns[i].name,
@@ -199,7 +204,34 @@ delta_sql(const SisRun *run, SisRecordType type, bool by_pairs)
 	if (type == SIS_SCHOOL)
 		appendStringInfoString(&sql, ", s.app_school AS s_app_school, t.app_school AS t_app_school");
 	appendStringInfo(&sql, " FROM %s WHERE %s IS NOT NULL OFFSET 0) j",
-					 from_sql(run, type, by_pairs), action);
+					 from_sql(run, type), action);
+	return sql.data;
+}
+
+/*
+ * The same where nothing is stored: there is nothing to compare with.  Rows
+ * with nothing to be done (act NULL) are not left out by a condition, which
+ * would be taken to leave out most, and have workers send a shuffled rest.
+ */
+static char *
+first_sql(const SisRun *run, SisRecordType type)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT (CASE WHEN j.stand = 'a' THEN 'c' WHEN j.stand IN ('o', 'l', 'n') THEN 'o' END)::\"char\" AS act, j.stand, "
+						   "NULL::text AS reason, NULL::bigint AS old_fingerprint, j.fingerprint, j.source, j.line, "
+						   "NULL::text AS before, j.source_id");
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+		appendStringInfo(&sql, ", CASE WHEN j.keep & %lld = 0 THEN %s END AS %s",
+						 (long long) SIS_COLUMN_BIT(i),
+						 staged_value(&desc->columns[i], "j."),
+						 desc->columns[i].name);
+	if (type == SIS_SCHOOL)
+		appendStringInfoString(&sql, ", j.app_school");
+	appendStringInfo(&sql, " FROM (%s) j",
+					 sis_scope_staged_sql(run, type, true));
 	return sql.data;
 }
 
@@ -252,14 +284,20 @@ static void
 compute_type(SisRun *run, SisDelta *delta, SisRecordType type,
 			 const SisParams *params)
 {
-	bool		by_pairs = sis_roster_has(run->roster, type, run->sync->id, "true");
+	bool		first = !sis_roster_has(run->roster, type, run->sync->id, "true");
 
 	delta->types[type].compared = true;
-	if (by_pairs &&
-		!sis_delta_find_pairs(delta, type, pairs_sql(run, type), params))
+	delta->types[type].first = first;
+	if (first)
+	{
+		if (sis_record_desc(type)->is_link)
+			sis_scope_check_links(run, type);
+		sis_delta_fill(delta, type, first_sql(run, type), params, false);
+	}
+	else if (sis_delta_find_pairs(delta, type, pairs_sql(run, type), params))
+		sis_delta_fill(delta, type, delta_sql(run, type), params, true);
+	else
 		return;					/* nothing differs */
-	sis_delta_fill(delta, type, delta_sql(run, type, by_pairs), params,
-				   by_pairs);
 	sis_delta_register(delta, type);
 }
 
@@ -280,6 +318,10 @@ sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 			continue;
 		compute_type(run, delta, type, &params);
 		count_delta(&run->counts[type], &delta->types[type]);
+		/* of a package of changes, what was carried has not been received */
+		if (run->counts[type].offer == SIS_OFFER_DELTA &&
+			run->counts[type].out_of_scope > 0)
+			run->counts[type].out_of_scope = sis_scope_count_out(run, type);
 		if (log_rejects)
 		{
 			run->counts[type].rejected += delta->types[type].rows[SIS_DELTA_LOST];
@@ -291,72 +333,8 @@ sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 
 /* ----------
  * Writing
- *
- * These statements run as the current user, with the current search_path: the
- * application's triggers must not get more rights than the caller has.
  * ----------
  */
-
-/* A trigger on a roster table must not start a run inside of this one. */
-static bool writing = false;
-
-bool
-sis_merge_is_writing(void)
-{
-	return writing;
-}
-
-/*
- * PostgreSQL's detail of a violated constraint shows the row, a person's
- * data; neither a client nor a log may get that from us.
- */
-static void
-explain_error(void *arg)
-{
-	int			category = ERRCODE_TO_CATEGORY(geterrcode());
-
-	/* "invalid input syntax for …" repeats the value */
-	if (category == ERRCODE_DATA_EXCEPTION)
-		errmsg("a value cannot be written to the roster");
-	if (category == ERRCODE_DATA_EXCEPTION ||
-		category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
-		errdetail("The row's values are withheld; look for it in sis_sync.stage_%s.",
-				  (const char *) arg);
-	sis_roster_lock_hint();
-	errcontext("writing records of type %s", (const char *) arg);
-}
-
-static uint64
-write_roster(SisRecordType type, const char *sql, const SisParams *params,
-			 int expected)
-{
-	ErrorContextCallback context;
-	volatile uint64 n = 0;
-
-	context.callback = explain_error;
-	context.arg = (void *) sis_record_desc(type)->name;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
-	writing = true;
-	PG_TRY();
-	{
-		n = sis_exec(sql, params, expected);
-	}
-	PG_FINALLY();
-	{
-		writing = false;
-	}
-	PG_END_TRY();
-	error_context_stack = context.previous;
-	return n;
-}
-
-void
-sis_merge_check_constraints(void)
-{
-	(void) write_roster(SIS_ENROLLMENT, "SET CONSTRAINTS ALL IMMEDIATE", NULL,
-						SPI_OK_UTILITY);
-}
 
 static void
 append_names(StringInfo sql, SisRecordType type, const char *prefix)
@@ -369,39 +347,62 @@ append_names(StringInfo sql, SisRecordType type, const char *prefix)
 		appendStringInfo(sql, ", %sapp_school", prefix);
 }
 
+/* Writes records unless one of them is there; then nothing is written. */
+static bool
+try_create(const SisRun *run, SisRecordType type, const char *sql,
+		   const SisParams *params, int64 *created)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		*created = (int64) sis_write(run, type, sql, params, SPI_OK_INSERT);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
 static int64
-create_records(SisRun *run, SisRecordType type)
+create_records(SisRun *run, SisRecordType type, const SisTypeDelta *delta)
 {
 	SisParams	params = {0};
 	StringInfoData sql;
+	int64		created;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "INSERT INTO %s (sync_id", run->roster->tables[type]);
 	append_names(&sql, type, "");
 	appendStringInfoString(&sql, ", created_run, updated_run, fingerprint, fingerprint_version) SELECT $2");
 	append_names(&sql, type, "d.");
-	appendStringInfo(&sql, ", $1, $1, d.fingerprint, %d FROM creates_%s d ORDER BY d.source_id "
-					 "ON CONFLICT (sync_id, source_id) DO NOTHING",
-					 SIS_FINGERPRINT_VERSION, sis_record_desc(type)->name);
+	appendStringInfo(&sql, ", $1, $1, d.fingerprint, %d FROM creates_%s d%s",
+					 SIS_FINGERPRINT_VERSION, sis_record_desc(type)->name,
+					 delta->unsorted ? " ORDER BY d.source_id" : "");
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
-	return (int64) write_roster(type, sql.data, &params, SPI_OK_INSERT);
-}
 
-/* Two runs, or a run and the application, never wait for each other crosswise. */
-static void
-lock_in_key_order(SisRun *run, SisRecordType type, const char *store)
-{
-	SisParams	params = {0};
-
-	sis_param_int8(&params, run->sync->id);
-	(void) write_roster(type,
-						psprintf("SELECT count(*) FROM (SELECT 1 FROM %s_%s d JOIN %s t "
-								 "ON t.sync_id = $1 AND t.source_id = d.source_id "
-								 "ORDER BY t.source_id FOR NO KEY UPDATE OF t) x",
-								 store, sis_record_desc(type)->name,
-								 run->roster->tables[type]),
-						&params, SPI_OK_SELECT);
+	/*
+	 * Where nothing was stored a moment ago there will hardly be anything now,
+	 * and ON CONFLICT takes a fourth of the time of a first load.
+	 */
+	if (delta->first && try_create(run, type, sql.data, &params, &created))
+		return created;
+	appendStringInfoString(&sql, " ON CONFLICT (sync_id, source_id) DO NOTHING");
+	return (int64) sis_write(run, type, sql.data, &params, SPI_OK_INSERT);
 }
 
 static int64
@@ -429,26 +430,17 @@ update_records(SisRun *run, SisRecordType type, char act)
 	appendStringInfo(&sql, " FROM changes_%s d WHERE d.act = '%c' AND t.sync_id = $2 "
 					 "AND t.source_id = d.source_id AND t.sis_managed "
 					 "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
-					 "AND t.archived_at IS %s",
-					 desc->name, act, act == SIS_ACT_RESTORE ? "NOT NULL" : "NULL");
+					 "AND %s",
+					 desc->name, act,
+					 act == SIS_ACT_RESTORE ? SIS_ROW_IS_ARCHIVED_SQL : SIS_ROW_IS_LIVE_SQL);
 	sis_param_int8(&params, run->id);
 	sis_param_int8(&params, run->sync->id);
-	return (int64) write_roster(type, sql.data, &params, SPI_OK_UPDATE);
-}
-
-static void
-log_changes(SisRun *run, SisRecordType type, const char *store)
-{
-	SisParams	params = {0};
-
-	sis_param_int8(&params, run->id);
-	sis_param_text(&params, sis_record_desc(type)->name);
-	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.change (run_id, record_type, source_id, action, reason, before) "
-							   "SELECT $1, $2, d.source_id, CASE d.act WHEN 'u' THEN 'update' "
-							   "WHEN 'r' THEN 'restore' ELSE 'archive' END, d.reason, d.before::jsonb "
-							   "FROM %s_%s d WHERE d.act <> 'f'",
-							   store, sis_record_desc(type)->name),
-					  &params, SPI_OK_INSERT);
+	if (act == SIS_ACT_REFRESH)
+		return (int64) sis_write(run, type, sql.data, &params, SPI_OK_UPDATE);
+	appendStringInfoString(&sql, " RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT);
+	return sis_write_logged(run, type,
+							act == SIS_ACT_RESTORE ? "restore" : "update",
+							sql.data, &params);
 }
 
 void
@@ -460,17 +452,16 @@ sis_merge_apply(SisRun *run, SisDelta *delta)
 		SisCounts  *counts = &run->counts[type];
 
 		if (delta->types[type].rows[SIS_DELTA_CREATES] > 0)
-			counts->created = create_records(run, type);
+			counts->created = create_records(run, type, &delta->types[type]);
 		if (delta->types[type].rows[SIS_DELTA_CHANGES] == 0)
 			continue;
-		lock_in_key_order(run, type, "changes");
+		sis_write_lock(run, type, sis_delta_store_name(SIS_DELTA_CHANGES, type));
 		if (counts->updated > 0)
 			counts->updated = update_records(run, type, SIS_ACT_UPDATE);
 		if (counts->refreshed > 0)
 			counts->refreshed = update_records(run, type, SIS_ACT_REFRESH);
 		if (counts->restored > 0)
 			counts->restored = update_records(run, type, SIS_ACT_RESTORE);
-		log_changes(run, type, "changes");
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -486,19 +477,19 @@ sis_merge_archive(SisRun *run, SisDelta *delta)
 
 		if (delta->types[type].rows[SIS_DELTA_GONE] == 0)
 			continue;
-		lock_in_key_order(run, type, "gone");
+		sis_write_lock(run, type, sis_delta_store_name(SIS_DELTA_GONE, type));
 		sis_param_int8(&params, run->id);
 		sis_param_int8(&params, run->sync->id);
-		run->counts[type].archived = (int64)
-			write_roster(type,
-						 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
-								  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
-								  "AND t.source_id = d.source_id AND t.sis_managed AND t.archived_at IS NULL "
-								  "AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint",
-								  run->roster->tables[type],
-								  sis_record_desc(type)->name),
-						 &params, SPI_OK_UPDATE);
-		log_changes(run, type, "gone");
+		run->counts[type].archived =
+			sis_write_logged(run, type, "archive",
+							 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
+									  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
+									  "AND t.source_id = d.source_id AND t.sis_managed AND " SIS_ROW_IS_LIVE_SQL
+									  " AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
+									  "RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT,
+									  run->roster->tables[type],
+									  sis_record_desc(type)->name),
+							 &params);
 		CHECK_FOR_INTERRUPTS();
 	}
 }

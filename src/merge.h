@@ -21,15 +21,6 @@ extern void sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects);
  */
 extern void sis_merge_apply(SisRun *run, SisDelta *delta);
 
-/* Is a statement of a run writing to a roster just now? */
-extern bool sis_merge_is_writing(void);
-
-/*
- * Fires deferred constraints now, while an error can still be logged and its
- * detail withheld; they would fire at the commit.
- */
-extern void sis_merge_check_constraints(void);
-
 /* Archives every record in the "gone" stores; as sis_merge_apply(). */
 extern void sis_merge_archive(SisRun *run, SisDelta *delta);
 

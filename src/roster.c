@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "roster.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -397,11 +398,11 @@ check_kinds(const char *schema, const List *relids)
 }
 
 static void
-check_rights(const char *schema, Relation rel)
+check_rights(const char *schema, Relation rel, bool to_write)
 {
 	static const AclMode modes[] = {ACL_SELECT, ACL_INSERT, ACL_UPDATE};
 
-	for (int i = 0; i < (int) lengthof(modes); i++)
+	for (int i = 0; i < (to_write ? (int) lengthof(modes) : 1); i++)
 	{
 		if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(),
 							  modes[i]) != ACLCHECK_OK)
@@ -409,8 +410,11 @@ check_rights(const char *schema, Relation rel)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for table %s",
 							RelationGetRelationName(rel)),
-					 errdetail("A run needs SELECT, INSERT and UPDATE on every table of the roster."),
-					 errhint("Its owner can run GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA %s TO %s.",
+					 to_write ?
+					 errdetail("A run needs SELECT, INSERT and UPDATE on every table of the roster.") :
+					 errdetail("Whoever looks at what a run would do needs SELECT on every table of the roster."),
+					 errhint("Its owner can run GRANT SELECT%s ON ALL TABLES IN SCHEMA %s TO %s.",
+							 to_write ? ", INSERT, UPDATE" : "",
 							 quote_identifier(schema),
 							 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 	}
@@ -423,8 +427,8 @@ check_rights(const char *schema, Relation rel)
 				 errhint("Run it as the table's owner (without FORCE ROW LEVEL SECURITY) or as a role with BYPASSRLS.")));
 }
 
-SisRoster *
-sis_roster_open(const char *schema, LOCKMODE mode)
+static SisRoster *
+open_roster(const char *schema, LOCKMODE mode, bool to_write)
 {
 	SisRoster  *roster = palloc0(sizeof(SisRoster));
 	Oid			nspid = get_namespace_oid(schema, true);
@@ -458,11 +462,23 @@ sis_roster_open(const char *schema, LOCKMODE mode)
 			check_column(schema, rel, "app_school", TEXTOID);
 		for (int i = 0; i < (int) lengthof(own_columns); i++)
 			check_column(schema, rel, own_columns[i].name, own_columns[i].type);
-		check_rights(schema, rel);
+		check_rights(schema, rel, to_write);
 		roster->tables[type] = table_name(schema, (SisRecordType) type);
 		relation_close(rel, NoLock);
 	}
 	return roster;
+}
+
+SisRoster *
+sis_roster_open(const char *schema, LOCKMODE mode)
+{
+	return open_roster(schema, mode, true);
+}
+
+SisRoster *
+sis_roster_open_to_read(const char *schema)
+{
+	return open_roster(schema, AccessShareLock, false);
 }
 
 bool

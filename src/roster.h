@@ -28,6 +28,9 @@ extern SisRoster *sis_roster_open(const char *schema, LOCKMODE mode);
  */
 extern void sis_roster_lock_hint(void);
 
+/* The same for one who only looks: SELECT is enough. */
+extern SisRoster *sis_roster_open_to_read(const char *schema);
+
 /* Does an opened roster hold such a record of the sync?  condition is SQL. */
 extern bool sis_roster_has(const SisRoster *roster, SisRecordType type,
 						   int64 sync_id, const char *condition);

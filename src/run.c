@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "approve.h"
 #include "base/compat.h"
 #include "carry.h"
 #include "delta.h"
@@ -33,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "write.h"
 
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
@@ -48,7 +50,7 @@
 static void
 lock_sync(const SisSync *sync, bool session)
 {
-	if (sis_merge_is_writing() || !sis_sync_lock(sync->id, session))
+	if (sis_is_writing() || !sis_sync_lock(sync->id, session))
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_IN_PROGRESS),
 				 errmsg("a run of sync \"%s\" is in progress", sync->name),
@@ -56,19 +58,38 @@ lock_sync(const SisSync *sync, bool session)
 						 quote_literal_cstr(sync->name))));
 }
 
-/* Everything that can be known to be wrong before the source is asked. */
 static SisRun *
-begin_run(const char *name, bool dry_run, bool session)
+load_and_lock(const char *name, bool session)
 {
 	SisRun	   *run = palloc0(sizeof(SisRun));
 
 	run->sync = sis_sync_load(name);
-	run->dry_run = dry_run;
 	initStringInfo(&run->note);
 	/* who may not run it neither locks it nor writes into its log */
 	sis_source_check_usage(run->sync->server);
 	lock_sync(run->sync, session);
-	run->id = sis_runlog_start(run->sync, dry_run);
+	return run;
+}
+
+/* Everything that can be known to be wrong before the source is asked. */
+static SisRun *
+begin_run(const char *name, bool dry_run, bool session)
+{
+	SisRun	   *run = load_and_lock(name, session);
+
+	run->dry_run = dry_run;
+	sis_runlog_start(run, 0);
+	return run;
+}
+
+SisRun *
+sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
+{
+	SisRun	   *run = load_and_lock(name, false);
+
+	run->kind = kind;
+	sis_runlog_start(run, of_run);
+	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
 }
 
@@ -80,9 +101,9 @@ find_provider(const SisSource *source)
 	if (provider == NULL)
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
-				 errmsg("sources of the foreign-data wrapper \"%s\" cannot be read yet",
+				 errmsg("the foreign-data wrapper \"%s\" is none of sis_sync's",
 						source->wrapper),
-				 errdetail("This version of sis_sync reads sis_directory.")));
+				 errhint("Use a server of sis_directory, sis_sftp, sis_clever, sis_oneroster or sis_classlink.")));
 	return provider;
 }
 
@@ -176,7 +197,8 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 		failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
 	}
 	MemoryContextDelete(cxt);
-	sis_runlog_staged(run);
+	if (fetched != NULL)
+		sis_runlog_staged(run);
 }
 
 /* ----------
@@ -184,11 +206,15 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
  * ----------
  */
 
-/* All checks but the threshold, and the delta they rest on. */
-static void
+/*
+ * All checks but the threshold, and the delta they rest on.  Returns the
+ * verdict when IDs have been re-keyed: nothing of the delta may be done then.
+ */
+static SisFailure *
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
 	sis_guard_settings(run);
+	sis_approval_find(run);
 	sis_guard_staged(run);
 	sis_guard_offers(run);
 	sis_guard_district(run);
@@ -198,7 +224,19 @@ compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 	sis_merge_compute(run, delta, first);
 	sis_guard_rejects(run, delta);
 	sis_guard_empty(run);
-	sis_guard_rekeyed(run, delta);
+	return sis_guard_rekeyed(run, delta);
+}
+
+/* The same for a step in the caller's transaction, which an error aborts. */
+static SisScope *
+compute_or_throw(SisRun *run, SisDelta *delta, bool first)
+{
+	SisScope   *scope;
+	SisFailure *failure = compute_and_check(run, delta, &scope, first);
+
+	if (failure != NULL)
+		sis_throw(failure);
+	return scope;
 }
 
 static void
@@ -225,11 +263,35 @@ remember_state(const SisRun *run)
 }
 
 /*
+ * Empties the rows of those who left scope, and leaves their IDs: they are on
+ * the roster, and a preview must still tell why they would go.
+ */
+static void
+empty_rows(SisRun *run, SisRecordType type, const char *condition,
+		   const SisParams *params)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s d SET last_modified = NULL",
+					 sis_stage_leaf(type, run->slot));
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+	{
+		if (strstr(desc->columns[i].name, "source_id") == NULL)
+			appendStringInfo(&sql, ", %s = NULL", desc->columns[i].name);
+	}
+	sis_exec_as_owner(psprintf("%s WHERE %s AND EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+							   sql.data, condition, desc->name),
+					  params, SPI_OK_UPDATE);
+}
+
+/*
  * People out of scope leave staging when the run ends: nobody agreed that
  * they be kept (rule 9).
  */
 static void
-forget_out_of_scope(SisRun *run)
+forget_out_of_scope(SisRun *run, const SisDelta *delta)
 {
 	static const SisRecordType persons[] = {
 		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
@@ -242,13 +304,54 @@ forget_out_of_scope(SisRun *run)
 	for (int i = 0; i < (int) lengthof(persons); i++)
 	{
 		SisRecordType type = persons[i];
+		bool		some_gone = delta->types[type].rows[SIS_DELTA_GONE] > 0;
+		char	   *condition =
+			psprintf("d.run_id = $1 AND d.source_id IS NOT NULL "
+					 "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
+					 sis_scope_staged_sql(run, type, true));
 
-		sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE d.run_id = $1 AND d.source_id IS NOT NULL "
-								   "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
-								   sis_stage_leaf(type, run->slot),
-								   sis_scope_staged_sql(run, type, true)),
-						  &params, SPI_OK_DELETE);
+		if (some_gone)
+			empty_rows(run, type, condition, &params);
+		run->counts[type].staged_rows -= (int64)
+			sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE %s%s",
+									   sis_stage_leaf(type, run->slot), condition,
+									   !some_gone ? "" :
+									   psprintf(" AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+												sis_record_desc(type)->name)),
+							  &params, SPI_OK_DELETE);
 	}
+}
+
+/* Archives what the threshold has let pass. */
+static void
+archive_all(SisRun *run, SisDelta *delta)
+{
+	sis_merge_archive(run, delta);
+	sis_carry_forget(run, delta);
+	sis_approval_spend(run);
+}
+
+/* What the checks have let pass: creates, updates, and archives or a trip. */
+static SisFailure *
+write_all(SisRun *run, SisDelta *delta)
+{
+	SisFailure *failure;
+
+	if (!run->dry_run)
+		sis_carry_remember(run, delta);
+	failure = sis_guard_threshold(run, delta);
+	if (!run->dry_run)
+	{
+		sis_merge_apply(run, delta);
+		if (failure == NULL)
+			archive_all(run, delta);
+		else
+			sis_carry_remember_held(run, delta);
+		sis_write_check_constraints(run);
+		remember_state(run);
+	}
+	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
+	return failure;
 }
 
 /* The last phase of CALL run(): everything becomes visible in one commit. */
@@ -259,25 +362,12 @@ merge_all(SisRun *run, SisDelta *delta)
 	SisFailure *failure;
 
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
-	compute_and_check(run, delta, &scope, true);
-	if (!run->dry_run)
-		sis_carry_remember(run, delta);
-	failure = sis_guard_threshold(run, delta);
-	if (!run->dry_run)
-	{
-		sis_merge_apply(run, delta);
-		if (failure == NULL)
-		{
-			sis_merge_archive(run, delta);
-			sis_carry_forget(run, delta);
-		}
-		sis_merge_check_constraints();
-		remember_state(run);
-	}
-	forget_out_of_scope(run);
+	failure = compute_and_check(run, delta, &scope, true);
+	if (failure == NULL)
+		failure = write_all(run, delta);
+	forget_out_of_scope(run, delta);
 	finish_scope(delta, scope);
 	sis_runlog_counts(run);
-	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
 	return failure;
 }
 
@@ -319,9 +409,8 @@ sis_run_verify(int64 run_id)
 {
 	SisRun	   *run = open_step(run_id, "staged", AccessShareLock);
 	SisDelta   *delta = sis_delta_create();
-	SisScope   *scope;
+	SisScope   *scope = compute_or_throw(run, delta, true);
 
-	compute_and_check(run, delta, &scope, true);
 	(void) sis_guard_threshold(run, delta); /* a trip is archive()'s to raise */
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
@@ -329,15 +418,27 @@ sis_run_verify(int64 run_id)
 	sis_runlog_phase(run->id, "verified");
 }
 
+/* Did verify() find that archive() will trip? */
+static bool
+was_held(const SisRun *run)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, run->id);
+	return sis_exec_as_owner("SELECT 1 FROM sis_sync.pending_archive WHERE run_id = $1 LIMIT 1",
+							 &params, SPI_OK_SELECT) > 0;
+}
+
 void
 sis_run_apply(int64 run_id)
 {
 	SisRun	   *run = open_step(run_id, "verified", RowExclusiveLock);
 	SisDelta   *delta = sis_delta_create();
-	SisScope   *scope;
+	SisScope   *scope = compute_or_throw(run, delta, false);
 
-	compute_and_check(run, delta, &scope, false);
 	sis_carry_remember(run, delta);
+	if (was_held(run))
+		sis_carry_remember_held(run, delta);
 	sis_merge_apply(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);
@@ -357,19 +458,19 @@ sis_run_archive(int64 run_id)
 
 	memcpy(applied, run->counts, sizeof(applied));
 	run->applied = true;
-	compute_and_check(run, delta, &scope, false);
+	scope = compute_or_throw(run, delta, false);
 	failure = sis_guard_threshold(run, delta);
 	if (failure != NULL)
 		sis_throw(failure);
-	sis_merge_archive(run, delta);
-	sis_carry_forget(run, delta);
-	forget_out_of_scope(run);
+	archive_all(run, delta);
+	forget_out_of_scope(run, delta);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
-		/* what apply() counted stands; only archiving is new */
+		/* what apply() counted stands; only archiving, and forgetting, is new */
 		applied[type].archived = run->counts[type].archived;
+		applied[type].staged_rows = run->counts[type].staged_rows;
 		applied[type].to_archive = run->counts[type].to_archive;
 		applied[type].in_force = run->counts[type].in_force;
 		applied[type].allowed = run->counts[type].allowed;

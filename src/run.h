@@ -5,6 +5,15 @@
 #ifndef SIS_RUN_H
 #define SIS_RUN_H
 
+#include "runstate.h"
+
+/*
+ * Begins an undo or a rekey in the caller's transaction: holds the sync
+ * (SI008 when another run is in progress), logs the run and opens the roster
+ * for writing.
+ */
+extern SisRun *sis_run_begin(const char *sync, SisRunKind kind, int64 of_run);
+
 /* ----------
  * The steps (design, section 2), in the caller's transaction.  Each raises
  * the errors the design names and aborts with them.

@@ -6,6 +6,7 @@
 
 #include "base/compat.h"
 #include "base/spi.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "runlog.h"
@@ -42,21 +43,30 @@ count_field(SisCounts *counts, int column)
 	return (int64 *) ((char *) counts + count_columns[column].offset);
 }
 
-int64
-sis_runlog_start(const SisSync *sync, bool dry_run)
+static const char *const kind_names[] = {
+	[SIS_RUN_SYNC] = "sync",
+	[SIS_RUN_UNDO] = "undo",
+	[SIS_RUN_REKEY] = "rekey"
+};
+
+void
+sis_runlog_start(SisRun *run, int64 of_run)
 {
 	SisParams	params = {0};
 
-	sis_param_text(&params, sync->name);
+	sis_param_text(&params, run->sync->name);
 	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
 					  "message = coalesce(message, 'the run did not end: its session is gone') "
 					  "WHERE sync = $1 AND status = 'running'",
 					  &params, SPI_OK_UPDATE);
-	sis_param_bool(&params, dry_run);
+	sis_param_bool(&params, run->dry_run);
 	sis_param_text(&params, GetUserNameFromId(GetUserId(), false));
-	sis_exec_as_owner("INSERT INTO sis_sync.run (sync, dry_run, run_by) VALUES ($1, $2, $3) RETURNING id",
+	sis_param_text(&params, kind_names[run->kind]);
+	sis_param_int8(&params, of_run);
+	sis_exec_as_owner("INSERT INTO sis_sync.run (sync, dry_run, run_by, kind, of_run) "
+					  "VALUES ($1, $2, $3, $4, nullif($5, 0)) RETURNING id",
 					  &params, SPI_OK_INSERT_RETURNING);
-	return sis_value_int8(0, 1);
+	run->id = sis_value_int8(0, 1);
 }
 
 static void
@@ -101,52 +111,97 @@ wrong_phase(int64 run_id, const char *detail)
 }
 
 SisRun *
-sis_runlog_load(int64 run_id, const char *phase)
+sis_runlog_read(int64 run_id, SisPastRun *past)
 {
 	SisRun	   *run = palloc0(sizeof(SisRun));
 	SisParams	params = {0};
 	char	   *sync,
-			   *status,
-			   *is_phase,
 			   *note;
-	int64		newest;
 
 	sis_param_int8(&params, run_id);
 	if (sis_exec_as_owner("SELECT r.sync, r.status, r.phase, r.dry_run, r.district_id, r.options_hash, "
-						  "r.source_as_of, r.note, (SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync) "
+						  "r.source_as_of, r.note, r.kind, r.error_code, r.of_run, r.undone_by, "
+						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync), "
+						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync AND n.id > r.id AND NOT n.dry_run "
+						  "AND (n.phase IN ('applied', 'archive', 'done') OR n.error_code = 'SI011')), "
+						  "EXISTS (SELECT 1 FROM sis_sync.pending_archive p WHERE p.run_id = r.id) "
 						  "FROM sis_sync.run r WHERE r.id = $1",
 						  &params, SPI_OK_SELECT) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("run %lld does not exist", (long long) run_id)));
-	status = sis_value(0, 2);
-	is_phase = sis_value(0, 3);
-	newest = sis_value_int8(0, 9);
+				 errmsg("run %lld does not exist", (long long) run_id),
+				 errhint("The runs on record are in sis_sync.run; one whose transaction was rolled back, such as a failed sis_sync.run_atomic(), is not.")));
 	run->id = run_id;
+	sync = sis_value(0, 1);
+	past->status = sis_value(0, 2);
+	past->phase = sis_value(0, 3);
 	run->dry_run = sis_value_bool(0, 4);
 	run->district_id = sis_value(0, 5);
 	run->options_hash = sis_value_int8(0, 6);
 	run->source_as_of = sis_value_int8(0, 7);	/* a timestamptz is an int8 */
-	sync = sis_value(0, 1);
 	note = sis_value(0, 8);
+	past->kind = sis_value(0, 9);
+	past->error_code = sis_value(0, 10);
+	past->of_run = sis_value_int8(0, 11);
+	past->undone_by = sis_value_int8(0, 12);
+	past->newest = sis_value_int8(0, 13);
+	past->later = sis_value_int8(0, 14);
+	past->holds = sis_value_bool(0, 15);
 	run->sync = sis_sync_load(sync);
 	initStringInfo(&run->note);
 	if (note != NULL)
 		appendStringInfoString(&run->note, note);
+	load_counts(run);
+	return run;
+}
+
+void
+sis_runlog_check_reader(const SisRun *run)
+{
+	Oid			relid = get_relname_relid("run", get_namespace_oid("sis_sync", false));
+
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		sis_source_check_usage(run->sync->server);
+}
+
+void
+sis_runlog_check_last_word(const SisRun *run, const SisPastRun *past)
+{
+	if (run->dry_run)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("run %lld was a dry run", (long long) run->id),
+				 errdetail("What is decided must rest on a run that counts: the data of a later one may differ."),
+				 errhint("CALL sis_sync.run(%s), and decide on that run.",
+						 quote_literal_cstr(run->sync->name))));
+	if (past->later != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("run %lld is not the last word on sync \"%s\"",
+						(long long) run->id, run->sync->name),
+				 errdetail("Run %lld came after it.", (long long) past->later),
+				 errhint("See SELECT * FROM sis_sync.run WHERE id = %lld, and decide on the newest run.",
+						 (long long) past->later)));
+}
+
+SisRun *
+sis_runlog_load(int64 run_id, const char *phase)
+{
+	SisPastRun	past;
+	SisRun	   *run = sis_runlog_read(run_id, &past);
 
 	/* how a run stands is told only to those who may run its sync */
 	sis_source_check_usage(run->sync->server);
-	if (strcmp(status, "running") != 0)
-		wrong_phase(run_id, psprintf("Its status is \"%s\".", status));
+	if (strcmp(past.status, "running") != 0)
+		wrong_phase(run_id, psprintf("Its status is \"%s\".", past.status));
 	if (run->dry_run)
 		wrong_phase(run_id, "It is a dry run.");
-	if (newest != run_id)
+	if (past.newest != run_id)
 		wrong_phase(run_id, psprintf("The newest run of the sync is %lld.",
-									 (long long) newest));
-	if (strcmp(is_phase, phase) != 0)
+									 (long long) past.newest));
+	if (strcmp(past.phase, phase) != 0)
 		wrong_phase(run_id, psprintf("It is in phase \"%s\", not \"%s\".",
-									 is_phase, phase));
-	load_counts(run);
+									 past.phase, phase));
 	return run;
 }
 

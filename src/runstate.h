@@ -33,13 +33,22 @@ typedef struct SisCounts
 	int64		refreshed;		/* fingerprints only; not in run_count */
 } SisCounts;
 
+typedef enum SisRunKind
+{
+	SIS_RUN_SYNC,				/* from the source */
+	SIS_RUN_UNDO,
+	SIS_RUN_REKEY
+} SisRunKind;
+
 typedef struct SisRun
 {
 	int64		id;
+	SisRunKind	kind;
 	const SisSync *sync;
 	int			slot;
 	bool		applied;		/* an earlier step has written its creates */
 	bool		dry_run;
+	bool		looks_only;		/* a preview: nothing may be written */
 	SisRoster  *roster;
 	SisCounts	counts[SIS_N_RECORD_TYPES];
 	char	   *district_id;	/* of tonight's data, or NULL */
@@ -48,7 +57,11 @@ typedef struct SisRun
 	char	  **schools;		/* source_ids of the schools in scope */
 	int			nschools;		/* -1: all schools */
 	bool		ends_missing;	/* an end of a link is known and not there */
+	int			links_whole;	/* types (SIS_TYPE_BIT) of which every staged
+								 * link has been found to have both ends */
 	bool		sections_past;	/* a stored section has ended or is frozen */
+	int64		approved_run;	/* whose held records may go; 0: none */
+	int64		approved;		/* of them, those that are gone tonight */
 	StringInfoData note;		/* for run.note */
 } SisRun;
 

@@ -124,11 +124,32 @@ staged_joins(const SisRun *run, SisRecordType type)
 	}
 }
 
+/*
+ * Where only some schools are set up, nobody of the others is on record, and a
+ * package of changes names links without their ends: an end that is not known
+ * is of another school there, for all that can be known.
+ */
+static const char *
+unknown_stand(const SisRun *run, SisRecordType type)
+{
+	SisRecordType end1 = type == SIS_ENROLLMENT ? SIS_SECTION : SIS_STUDENT;
+	SisRecordType end2 = type == SIS_ENROLLMENT ? SIS_STUDENT : SIS_CONTACT;
+	bool		delta1 = run->counts[end1].offer == SIS_OFFER_DELTA;
+	bool		delta2 = run->counts[end2].offer == SIS_OFFER_DELTA;
+
+	if (all_schools(run) || (!delta1 && !delta2))
+		return "'n'";
+	return psprintf("CASE WHEN %s THEN 'n' ELSE 'o' END",
+					delta1 && delta2 ? "false" :
+					delta1 ? "e2.state IS NULL" : "e1.state IS NULL");
+}
+
 char *
 sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 {
 	bool		link = sis_record_desc(type)->is_link;
-	bool		ends = link && (wide || run->ends_missing);
+	bool		ends = link && (wide || run->ends_missing) &&
+		(run->links_whole & SIS_TYPE_BIT(type)) == 0;
 	StringInfoData sql;
 
 	initStringInfo(&sql);
@@ -141,9 +162,9 @@ sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 						 "CASE WHEN e1.state = %d AND e2.state = %d THEN 'a' "
 						 "WHEN e1.state = %d OR e2.state = %d THEN 'o' "
 						 "WHEN s.line = %d THEN 'e' "
-						 "WHEN e1.state IS NULL OR e2.state IS NULL THEN 'n' ELSE 'l' END",
+						 "WHEN e1.state IS NULL OR e2.state IS NULL THEN %s ELSE 'l' END",
 						 SIS_END_THERE, SIS_END_THERE, SIS_END_OUT, SIS_END_OUT,
-						 SIS_CARRIED_LINE);
+						 SIS_CARRIED_LINE, unknown_stand(run, type));
 	else
 		appendStringInfo(&sql, "CASE WHEN %s THEN 'a' ELSE 'o' END",
 						 in_scope_sql(run, type));
@@ -166,6 +187,19 @@ sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 					 sis_stage_leaf(type, run->slot),
 					 link && !ends ? "" : staged_joins(run, type));
 	return sql.data;
+}
+
+int64
+sis_scope_count_out(const SisRun *run, SisRecordType type)
+{
+	SisParams	params;
+
+	sis_scope_params(run, &params);
+	sis_exec_on_roster(psprintf("SELECT count(*) FROM (%s) s WHERE s.stand = '%c' AND s.line <> %d",
+								sis_scope_staged_sql(run, type, true),
+								SIS_STAND_OUT, SIS_CARRIED_LINE),
+					   &params);
+	return sis_value_int8(0, 1);
 }
 
 /* ----------
@@ -254,7 +288,7 @@ sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
 					 " AND (t.created_run = $1 OR t.restored_run = $1) IS NOT TRUE");
 	if (wide)
 	{
-		appendStringInfo(&sql, ", t.archived_reason, t.archived_run, %s AS frozen, %s AS ended",
+		appendStringInfo(&sql, ", t.archived_reason, t.archived_run, t.updated_run, t.restored_run, %s AS frozen, %s AS ended",
 						 frozen, ended);
 		append_columns(&sql, type, "t");
 	}
@@ -269,6 +303,17 @@ sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
  * The relations of IDs
  * ----------
  */
+
+static TupleDesc
+relation_desc(void)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(2);
+
+	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
+	TupleDescInitEntry(desc, 2, "state", INT4OID, -1, 0);
+	return desc;
+}
 
 static void
 add_relation(SisScope *scope, const char *name, const char *sql)
@@ -300,7 +345,7 @@ resolved_sql(const SisRun *run, SisRecordType type)
 					"WHEN s.stand = 'a' AND (%s) THEN %d "
 					"WHEN s.stand = 'r' AND t.live THEN %d "
 					"WHEN t.live AND %s AND (s.source_id IS NULL OR s.stand = 'd') AND NOT t.frozen THEN %d "
-					"WHEN s.source_id IS NOT NULL THEN %d ELSE %d END AS state "
+					"WHEN s.stand <> 'd' THEN %d ELSE %d END AS state "
 					"FROM (%s) s FULL JOIN (SELECT source_id, sis_managed, archived_at IS NULL AS live, %s AS frozen "
 					"FROM %s WHERE sync_id = $2) t ON t.source_id = s.source_id",
 					SIS_END_THERE,
@@ -416,16 +461,52 @@ any_other(const char *relation, int state)
 							 NULL, SPI_OK_SELECT) > 0;
 }
 
+/* Staged links of a type whose end is not among those of the relation. */
+static char *
+endless_sql(const SisRun *run, SisRecordType type, const char *end,
+			const char *resolved)
+{
+	return psprintf("SELECT s.source_id, 0 FROM %s s WHERE s.run_id = $1 AND s.status = 'active' "
+					"AND NOT EXISTS (SELECT 1 FROM %s e WHERE e.source_id = s.%s)",
+					sis_stage_leaf(type, run->slot), resolved, end);
+}
+
+/*
+ * Two anti-joins of a column each: joined with whole rows, both ends at once,
+ * the relations (which have no statistics) would not be what is hashed.
+ */
+void
+sis_scope_check_links(SisRun *run, SisRecordType type)
+{
+	bool		enrollment = type == SIS_ENROLLMENT;
+	SisParams	params;
+	SisRelation endless;
+
+	if (run->ends_missing)
+		return;
+	sis_scope_params(run, &params);
+	endless = sis_relation_open("endless", relation_desc(),
+								psprintf("%s UNION ALL %s LIMIT 1",
+										 enrollment ?
+										 endless_sql(run, type, "section_source_id", "resolved_section") :
+										 endless_sql(run, type, "student_source_id", "resolved_student"),
+										 enrollment ?
+										 endless_sql(run, type, "person_source_id", "resolved_person") :
+										 endless_sql(run, type, "contact_source_id", "resolved_contact")),
+								&params);
+	if (tuplestore_tuple_count(endless.store) == 0)
+		run->links_whole |= SIS_TYPE_BIT(type);
+	sis_relation_close(&endless);
+}
+
 SisScope *
 sis_scope_open(SisRun *run)
 {
 	SisScope   *scope = palloc0(sizeof(SisScope));
 
 	sis_scope_params(run, &scope->params);
-	scope->desc = CreateTemplateTupleDesc(2);
-	TupleDescInitEntry(scope->desc, 1, "source_id", TEXTOID, -1, 0);
-	TupleDescInitEntryCollation(scope->desc, 1, C_COLLATION_OID);
-	TupleDescInitEntry(scope->desc, 2, "state", INT4OID, -1, 0);
+	scope->desc = relation_desc();
+	run->links_whole = 0;
 	add_sections(scope, run);
 	add_persons(scope, run);
 	add_contacts(scope, run);

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "slot.h"
+#include "stagerow.h"
 #include "storage/bufmgr.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -38,12 +39,12 @@ static LOCKTAG held[2];
 static int	nheld = 0;
 
 static bool
-try_lock(uint32 kind, uint32 key, bool session)
+try_lock_mode(uint32 kind, uint32 key, LOCKMODE mode, bool session)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, kind, key, LOCK_FIELD4);
-	if (LockAcquire(&tag, ExclusiveLock, session, true) ==
+	if (LockAcquire(&tag, mode, session, true) ==
 		LOCKACQUIRE_NOT_AVAIL)
 		return false;
 	if (session)
@@ -52,6 +53,12 @@ try_lock(uint32 kind, uint32 key, bool session)
 		held[nheld++] = tag;
 	}
 	return true;
+}
+
+static bool
+try_lock(uint32 kind, uint32 key, bool session)
+{
+	return try_lock_mode(kind, key, ExclusiveLock, session);
 }
 
 void
@@ -85,6 +92,12 @@ bool
 sis_slot_lock(int slot, bool session)
 {
 	return try_lock(LOCK_SLOT, (uint32) slot, session);
+}
+
+bool
+sis_slot_share(int slot)
+{
+	return try_lock_mode(LOCK_SLOT, (uint32) slot, ShareLock, false);
 }
 
 char *
@@ -127,20 +140,17 @@ sis_stage_leaf_count(SisRecordType type, int slot, int64 run_id,
 	TupleTableSlot *row = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	Oid			is_active = sis_status_oid(SIS_STATUS_ACTIVE, RelationGetDescr(rel));
 
 	*rows = *active = 0;
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
-		text	   *status;
-
 		CHECK_FOR_INTERRUPTS();
 		slot_getsomeattrs(row, SIS_STAGE_STATUS + 1);
 		if (DatumGetInt64(row->tts_values[SIS_STAGE_RUN_ID]) != run_id)
 			continue;
 		(*rows)++;
-		status = DatumGetTextPP(row->tts_values[SIS_STAGE_STATUS]);
-		if (VARSIZE_ANY_EXHDR(status) == strlen("active") &&
-			memcmp(VARDATA_ANY(status), "active", strlen("active")) == 0)
+		if (DatumGetObjectId(row->tts_values[SIS_STAGE_STATUS]) == is_active)
 			(*active)++;
 	}
 	table_endscan(scan);

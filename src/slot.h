@@ -9,40 +9,6 @@
 
 #define SIS_N_SLOTS		16
 
-/*
- * What every staging row has beside the columns of its type, in this order;
- * SisStageOwn names the positions (from 0).
- */
-#define SIS_STAGE_OWN_COLUMNS_SQL \
-	"slot smallint NOT NULL, run_id bigint NOT NULL, sync_id bigint NOT NULL, " \
-	"source text NOT NULL, line bigint NOT NULL, status text NOT NULL, " \
-	"part smallint NOT NULL, keep bigint NOT NULL, last_modified text, " \
-	"fingerprint bigint NOT NULL"
-
-enum SisStageOwn
-{
-	SIS_STAGE_SLOT,
-	SIS_STAGE_RUN_ID,
-	SIS_STAGE_SYNC_ID,
-	SIS_STAGE_SOURCE,
-	SIS_STAGE_LINE,
-	SIS_STAGE_STATUS,
-	SIS_STAGE_PART,
-	SIS_STAGE_KEEP,
-	SIS_STAGE_LAST_MODIFIED,
-	SIS_STAGE_FINGERPRINT,
-	SIS_STAGE_NOWN
-};
-
-/*
- * status: what became of a staged row.
- *	active		a record of tonight
- *	deleted		a record the source calls deleted
- *	rejected	not taken; a stored record of its ID is protected
- *	duplicate	the same as, or lost to, another row of its ID
- *	part		brought part of a record, now in a row of its own
- */
-
 /* "sis_sync.stage_student_07" */
 extern char *sis_stage_leaf(SisRecordType type, int slot);
 
@@ -66,6 +32,9 @@ extern void sis_slot_pin(int64 run_id, bool pinned);
 
 /* Locks a slot again for a later step of the run; false if somebody has it. */
 extern bool sis_slot_lock(int slot, bool session);
+
+/* The same beside others who only look at its rows, for the transaction. */
+extern bool sis_slot_share(int slot);
 
 /* ----------
  * One run per sync at a time (design, rule 5).  The lock tags are advisory

@@ -5,9 +5,9 @@
  * How it works: the provider puts records into the sink.  Each is judged,
  * given its fingerprint and buffered; full buffers go to the heap of the
  * type's leaf by multi-insert, as COPY does.  Leaves have no indexes,
- * triggers or constraints, so writing the heap is all there is to do.  IDs
- * pass a set of fixed size (base/seen.h): one that may have been seen before is a
- * suspect, and fold.c looks at the suspects when all rows are there.
+ * triggers or constraints, so writing the heap is all there is to do.  Before
+ * that, IDs pass a set of fixed size (base/seen.h): one that may have been seen
+ * before is a suspect, and fold.c looks at the suspects when all rows are there.
  *
  * Memory does not grow with the number of rows: buffers and filters have
  * fixed sizes, suspects are a tuplestore that spills.
@@ -38,8 +38,9 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* A buffer is written when it holds so many rows or bytes (as in COPY). */
-#define MAX_BUFFERED_ROWS	1000
+/* A buffer is written when it holds so many rows or bytes: half of COPY's
+ * rows, since nine buffers are filled in turn and share the cache. */
+#define MAX_BUFFERED_ROWS	500
 #define MAX_BUFFERED_BYTES	(256 * 1024)
 
 /* So many notes on values of a type are logged; more of them say no more. */
@@ -76,13 +77,18 @@ static const int seen_kb[SIS_N_RECORD_TYPES] = {
 typedef struct StageBuffer
 {
 	Relation	rel;
+	TupleDesc	desc;			/* a copy: slots need not count references */
 	BulkInsertState bulk;
+	Oid			statuses[SIS_N_STATUSES];
 	TupleTableSlot **slots;
 	int			nslots_made;
 	int			nused;
 	Size		bytes;
 	MemoryContext cxt;			/* values of buffered rows; reset when written */
 	SisSeen    *seen;
+	int			nids;			/* buffered rows whose ID goes to it */
+	int		   *id_rows;		/* their places in slots */
+	uint64	   *id_hashes;
 	Tuplestorestate *suspects;
 	int64		nsuspects;
 } StageBuffer;
@@ -130,8 +136,14 @@ open_buffer(SisStage *stage, SisRecordType type)
 	if (RelationGetDescr(buffer->rel)->natts != natts)
 		elog(ERROR, "staging table \"%s\" has %d columns, not %d", leaf,
 			 RelationGetDescr(buffer->rel)->natts, natts);
+	buffer->desc = CreateTupleDescCopy(RelationGetDescr(buffer->rel));
+	for (int i = 0; i < SIS_N_STATUSES; i++)
+		buffer->statuses[i] = sis_status_oid((SisStageStatus) i,
+											 RelationGetDescr(buffer->rel));
 	buffer->bulk = GetBulkInsertState();
 	buffer->slots = palloc0(sizeof(TupleTableSlot *) * MAX_BUFFERED_ROWS);
+	buffer->id_rows = palloc(sizeof(int) * MAX_BUFFERED_ROWS);
+	buffer->id_hashes = palloc(sizeof(uint64) * MAX_BUFFERED_ROWS);
 	buffer->cxt = AllocSetContextCreate(stage->cxt, "sis_sync staged rows",
 										ALLOCSET_DEFAULT_SIZES);
 }
@@ -243,12 +255,63 @@ sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
  */
 
 static void
-flush_buffer(SisStage *stage, StageBuffer *buffer)
+add_suspect(SisStage *stage, StageBuffer *buffer, Datum id)
 {
+	if (buffer->suspects == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
+
+		buffer->suspects = tuplestore_begin_heap(false, false, 1024);
+		MemoryContextSwitchTo(old);
+	}
+	ExecClearTuple(stage->suspect_slot);
+	stage->suspect_slot->tts_values[0] = id;
+	stage->suspect_slot->tts_isnull[0] = false;
+	ExecStoreVirtualTuple(stage->suspect_slot);
+	tuplestore_puttupleslot(buffer->suspects, stage->suspect_slot);
+	ExecClearTuple(stage->suspect_slot);
+	buffer->nsuspects++;
+}
+
+/* IDs of buffered rows that may have been here before go to the suspects. */
+static void
+look_for_ids(SisStage *stage, SisRecordType type)
+{
+	StageBuffer	   *buffer = &stage->buffers[type];
+	bool		old[MAX_BUFFERED_ROWS];
+
+	if (buffer->nids == 0)
+		return;
+	if (buffer->seen == NULL)
+	{
+		MemoryContext cxt = MemoryContextSwitchTo(stage->cxt);
+
+		buffer->seen = sis_seen_create(seen_kb[type]);
+		MemoryContextSwitchTo(cxt);
+	}
+	sis_seen_add(buffer->seen, buffer->id_hashes, buffer->nids, old);
+	for (int i = 0; i < buffer->nids; i++)
+	{
+		bool		isnull;
+
+		if (old[i])
+			add_suspect(stage, buffer,
+						slot_getattr(buffer->slots[buffer->id_rows[i]],
+									 SIS_STAGE_NOWN + SIS_COL_SOURCE_ID + 1,
+									 &isnull));
+	}
+	buffer->nids = 0;
+}
+
+static void
+flush_buffer(SisStage *stage, SisRecordType type)
+{
+	StageBuffer	   *buffer = &stage->buffers[type];
 	MemoryContext old;
 
 	if (buffer->nused == 0)
 		return;
+	look_for_ids(stage, type);
 	/* it leaves behind eight bytes a row */
 	old = MemoryContextSwitchTo(buffer->cxt);
 	table_multi_insert(buffer->rel, buffer->slots, buffer->nused,
@@ -266,7 +329,7 @@ void
 sis_stage_flush(SisStage *stage)
 {
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
-		flush_buffer(stage, &stage->buffers[type]);
+		flush_buffer(stage, (SisRecordType) type);
 	sis_rejectlog_flush(stage->rejects);
 }
 
@@ -278,130 +341,61 @@ sis_stage_flush_visibly(SisStage *stage)
 	stage->cid = GetCurrentCommandId(true);
 }
 
-/* Writes a text datum at *p and advances it, keeping int alignment. */
-static Datum
-place_text(char **p, const char *data, int len)
-{
-	char	   *start = *p;
-
-	SET_VARSIZE(start, len + VARHDRSZ);
-	memcpy(VARDATA(start), data, len);
-	*p += INTALIGN(len + VARHDRSZ);
-	return PointerGetDatum(start);
-}
-
-/* Room that place_text() may need for a record, its source and status. */
-static Size
-row_size(const SisRecord *record, int ncolumns)
-{
-	Size		size = 0;
-
-	for (int i = 0; i < ncolumns; i++)
-		size += INTALIGN(record->values[i].len + VARHDRSZ);
-	size += INTALIGN(record->last_modified.len + VARHDRSZ);
-	size += INTALIGN(strlen(record->source) + VARHDRSZ);
-	return size + INTALIGN(strlen("duplicate") + VARHDRSZ);
-}
-
 static bool
 is_person(SisRecordType type)
 {
 	return type == SIS_STUDENT || type == SIS_STAFF || type == SIS_CONTACT;
 }
 
-/* An ID that may have been here before goes to the suspects. */
+/* Has the ID of the row that is written next looked for among those before. */
 static void
 look_for_id(SisStage *stage, SisRecordType type, SisValue id)
 {
 	StageBuffer	   *buffer = &stage->buffers[type];
 
-	if (buffer->seen == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
-
-		buffer->seen = sis_seen_create(seen_kb[type]);
-		MemoryContextSwitchTo(old);
-	}
-	if (!sis_seen_add(buffer->seen, id.data, id.len))
-		return;
-	if (buffer->suspects == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
-
-		buffer->suspects = tuplestore_begin_heap(false, false, 1024);
-		MemoryContextSwitchTo(old);
-	}
-	ExecClearTuple(stage->suspect_slot);
-	stage->suspect_slot->tts_values[0] =
-		PointerGetDatum(cstring_to_text_with_len(id.data, id.len));
-	stage->suspect_slot->tts_isnull[0] = false;
-	ExecStoreVirtualTuple(stage->suspect_slot);
-	tuplestore_puttupleslot(buffer->suspects, stage->suspect_slot);
-	pfree(DatumGetPointer(stage->suspect_slot->tts_values[0]));
-	buffer->nsuspects++;
+	buffer->id_rows[buffer->nids] = buffer->nused;
+	buffer->id_hashes[buffer->nids++] = sis_seen_hash(id.data, id.len);
 }
 
 void
-sis_stage_write(SisStage *stage, SisRecord *record, const char *status,
+sis_stage_write(SisStage *stage, SisRecord *record, SisStageStatus status,
 				int64 fingerprint)
 {
-	const SisRecordDesc *desc = sis_record_desc(record->type);
 	StageBuffer	   *buffer = &stage->buffers[record->type];
 	TupleTableSlot *slot = buffer->slots[buffer->nused];
-	Size		size = row_size(record, desc->ncolumns);
-	char	   *p = MemoryContextAlloc(buffer->cxt, size);
-	Datum	   *values;
-	bool	   *nulls;
+	SisStageFixed fixed;
+	MemoryContext old;
+	HeapTuple	row;
 
 	if (slot == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(stage->cxt);
-
-		slot = MakeSingleTupleTableSlot(RelationGetDescr(buffer->rel),
-										table_slot_callbacks(buffer->rel));
+		old = MemoryContextSwitchTo(stage->cxt);
+		slot = MakeSingleTupleTableSlot(buffer->desc, &TTSOpsHeapTuple);
 		buffer->slots[buffer->nused] = slot;
 		MemoryContextSwitchTo(old);
 	}
-	values = slot->tts_values;
-	nulls = slot->tts_isnull;
-	memset(nulls, false, sizeof(bool) * (SIS_STAGE_NOWN + desc->ncolumns));
-	values[SIS_STAGE_SLOT] = Int16GetDatum(stage->slot);
-	values[SIS_STAGE_RUN_ID] = Int64GetDatum(stage->run_id);
-	values[SIS_STAGE_SYNC_ID] = Int64GetDatum(stage->sync_id);
-	values[SIS_STAGE_SOURCE] = place_text(&p, record->source,
-										  strlen(record->source));
-	values[SIS_STAGE_LINE] = Int64GetDatum(record->line);
-	values[SIS_STAGE_STATUS] = place_text(&p, status, strlen(status));
-	values[SIS_STAGE_PART] =
-		Int16GetDatum(record->part |
-					  (record->repeats ? SIS_PART_REPEATS : 0) |
-					  (record->deleted && record->part != SIS_PART_BASE ?
-					   SIS_PART_ENDED : 0));
-	values[SIS_STAGE_KEEP] = Int64GetDatum((int64) record->keep);
-	values[SIS_STAGE_FINGERPRINT] = Int64GetDatum(fingerprint);
-	if (record->last_modified.data == NULL)
-		nulls[SIS_STAGE_LAST_MODIFIED] = true;
-	else
-		values[SIS_STAGE_LAST_MODIFIED] =
-			place_text(&p, record->last_modified.data,
-					   record->last_modified.len);
-	for (int i = 0; i < desc->ncolumns; i++)
-	{
-		const SisValue *value = &record->values[i];
+	fixed.run_id = stage->run_id;
+	fixed.sync_id = stage->sync_id;
+	fixed.line = record->line;
+	fixed.fingerprint = fingerprint;
+	fixed.keep = (int32) record->keep;
+	fixed.status = buffer->statuses[status];
+	fixed.slot = stage->slot;
+	fixed.part = record->part | (record->repeats ? SIS_PART_REPEATS : 0) |
+		(record->deleted && record->part != SIS_PART_BASE ? SIS_PART_ENDED : 0);
 
-		if (value->data == NULL)
-			nulls[SIS_STAGE_NOWN + i] = true;
-		else
-			values[SIS_STAGE_NOWN + i] = place_text(&p, value->data, value->len);
-	}
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(buffer->rel);
+	old = MemoryContextSwitchTo(buffer->cxt);
+	row = sis_stage_row(&fixed, record);
+	MemoryContextSwitchTo(old);
+
+	/* owned by the slot, or the heap would take a copy of it */
+	ExecStoreHeapTuple(row, slot, true);
 	buffer->nused++;
-	buffer->bytes += size;
+	buffer->bytes += row->t_len;
 	stage->counts[record->type].staged_rows++;
 	if (buffer->nused == MAX_BUFFERED_ROWS ||
 		buffer->bytes >= MAX_BUFFERED_BYTES)
-		flush_buffer(stage, buffer);
+		flush_buffer(stage, record->type);
 }
 
 int64
@@ -450,7 +444,7 @@ stage_rejected(SisStage *stage, SisRecordType type, const char *source,
 		stage->counts[type].unreadable++;
 	else
 		look_for_id(stage, type, id);
-	sis_stage_write(stage, &record, "rejected", 0);
+	sis_stage_write(stage, &record, SIS_STATUS_REJECTED, 0);
 }
 
 static void
@@ -633,7 +627,7 @@ put_record(SisSink *sink, SisRecord *record)
 {
 	SisStage   *stage = (SisStage *) sink;
 	SisValue	id = record->values[SIS_COL_SOURCE_ID];
-	const char *status = "active";
+	SisStageStatus status = SIS_STATUS_ACTIVE;
 	const char *missing;
 
 	if (id.data == NULL)
@@ -664,10 +658,10 @@ put_record(SisSink *sink, SisRecord *record)
 	read_values(stage, record);
 	if (record->part != SIS_PART_BASE ||
 		sink->needs_parts[record->type] != SIS_PART_BASE)
-		status = "part";
+		status = SIS_STATUS_PART;
 	if (record->deleted && record->part == SIS_PART_BASE)
-		status = "deleted";
-	if (strcmp(status, "part") != 0)
+		status = SIS_STATUS_DELETED;
+	if (status != SIS_STATUS_PART)
 	{
 		look_for_id(stage, record->type, id);
 		stage->counts[record->type].received++;

@@ -8,12 +8,7 @@
 #include "provider/provider.h"
 #include "roster.h"
 #include "settings.h"
-
-/* provider rows of one ID may be folded; kept beside SIS_PART_* in "part" */
-#define SIS_PART_REPEATS	8
-
-/* a role (1.2) that a package of changes ends; there as well */
-#define SIS_PART_ENDED		16
+#include "stagerow.h"
 
 /* the line of a stored record that a package of changes does not name */
 #define SIS_CARRIED_LINE	0
@@ -58,7 +53,7 @@ extern const SisStaged *sis_stage_counts(const SisStage *stage,
 
 /* Judges and writes a finished record with the given status. */
 extern void sis_stage_write(SisStage *stage, SisRecord *record,
-							const char *status, int64 fingerprint);
+							SisStageStatus status, int64 fingerprint);
 extern int64 sis_stage_fingerprint(SisStage *stage, const SisRecord *record);
 extern void sis_stage_log_reject(SisStage *stage, SisRecordType type,
 								 const char *source, int64 line,

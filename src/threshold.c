@@ -4,12 +4,14 @@
  *
  * How it works: of the records that are gone, those that count are put into a
  * relation "counted" with their schools; A, the split by cause and the figures
- * of each school come from it, N from the stored records.  Links are judged
+ * of each school come from it, N from the stored records.  What an approval
+ * names is in neither: the records held and approved count as left.  Links are judged
  * last: a link counts only if both its ends stay, and an end whose own type
  * has tripped stays.
  */
 #include "postgres.h"
 
+#include "approve.h"
 #include "base/error.h"
 #include "base/spi.h"
 #include "base/value.h"
@@ -35,7 +37,7 @@ typedef struct Judge
 {
 	SisRun	   *run;
 	SisDelta   *delta;
-	SisParams	params;			/* those of scope.c */
+	SisParams	params;			/* those of scope.c, and $6: approved_run */
 	TupleDesc	desc;			/* of "counted" */
 	bool		tripped[SIS_N_RECORD_TYPES];
 	List	   *trips;
@@ -77,25 +79,39 @@ end_joins(SisRecordType type)
 }
 
 static void
-keep_what_must_stay(Judge *judge, SisRecordType type)
+keep_what_must_stay(SisRun *run, SisDelta *delta, SisRecordType type,
+					const SisParams *params)
 {
-	SisCounts  *counts = &judge->run->counts[type];
+	SisCounts  *counts = &run->counts[type];
 	const char *name = sis_record_desc(type)->name;
 
 	if (counts->unreadable > 0)
 	{
-		sis_run_note(judge->run, "Type %s archived nothing: the ID of %lld rejected row(s) cannot be read.",
+		sis_run_note(run, "Type %s archived nothing: the ID of %lld rejected row(s) cannot be read.",
 					 name, (long long) counts->unreadable);
-		sis_delta_keep_gone(judge->delta, type,
+		sis_delta_keep_gone(delta, type,
 							psprintf("SELECT d.* FROM gone_%s d WHERE false", name),
-							&judge->params);
+							params);
 	}
 	else if (!sis_offer_is_whole(counts->offer))
-		sis_delta_keep_gone(judge->delta, type,
+		sis_delta_keep_gone(delta, type,
 							psprintf("SELECT d.* FROM gone_%s d%s WHERE %s", name,
 									 end_joins(type),
 									 leaving_sql(type, false, false)),
-							&judge->params);
+							params);
+}
+
+void
+sis_guard_keep(SisRun *run, SisDelta *delta)
+{
+	SisParams	params;
+
+	sis_scope_params(run, &params);
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		if (delta->types[t].rows[SIS_DELTA_GONE] > 0)
+			keep_what_must_stay(run, delta, (SisRecordType) t, &params);
+	}
 }
 
 /* ----------
@@ -157,9 +173,10 @@ counted_sql(const Judge *judge, SisRecordType type)
 	bool		link = sis_record_desc(type)->is_link;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT d.source_id, d.reason, %s FROM gone_%s d%s%s WHERE d.act = 'g'",
+	appendStringInfo(&sql, "SELECT d.source_id, d.reason, %s FROM gone_%s d%s%s WHERE d.act = 'g' AND NOT %s",
 					 schools_sql(type, "d"), sis_record_desc(type)->name,
-					 link ? end_joins(type) : "", school_join(judge, type, "d"));
+					 link ? end_joins(type) : "", school_join(judge, type, "d"),
+					 sis_approval_names_sql(judge->run, type, "d", "$6"));
 	if (link)
 	{
 		bool		end1 = type == SIS_ENROLLMENT ?
@@ -219,7 +236,21 @@ sis_guard_raise_sql(const SisRun *run, SisRecordType type, const char *percent)
 					sis_record_desc(type)->name, percent);
 }
 
-/* N: counted when the type was compared, if it was. */
+/* How many records in force an approval names and are gone. */
+static int64
+count_approved(const Judge *judge, SisRecordType type)
+{
+	if (judge->run->approved_run == 0 ||
+		judge->delta->types[type].rows[SIS_DELTA_GONE] == 0)
+		return 0;
+	sis_exec_on_roster(psprintf("SELECT count(*) FROM gone_%s d WHERE d.act = 'g' AND %s",
+								sis_record_desc(type)->name,
+								sis_approval_names_sql(judge->run, type, "d", "$6")),
+					   &judge->params);
+	return sis_value_int8(0, 1);
+}
+
+/* N, with what is approved: counted when the type was compared, if it was. */
 static int64
 count_in_force(const Judge *judge, SisRecordType type)
 {
@@ -239,8 +270,10 @@ judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 	SisCounts  *counts = &judge->run->counts[type];
 	SisParams	params;
 	char	   *percent;
+	int64		approved = count_approved(judge, type);
 
-	counts->in_force = count_in_force(judge, type);
+	judge->run->approved += approved;
+	counts->in_force = count_in_force(judge, type) - approved;
 
 	threshold_params(judge->run, type, &params);
 	sis_param_int8(&params, counts->in_force);
@@ -268,13 +301,11 @@ judge_schools(Judge *judge, SisRecordType type)
 {
 	const char *of_scope = judge->run->nschools < 0 ? "" : " AND u.school = ANY ($6)";
 	SisParams	params;
-	SisParams	stored;
 	SisRelation totals;
 	TupleDesc	desc;
 	uint64		n;
 
-	/* N of each school; the parameters are scope.c's */
-	stored = judge->params;
+	/* N of each school */
 	desc = CreateTemplateTupleDesc(2);
 	TupleDescInitEntry(desc, 1, "school", TEXTOID, -1, 0);
 	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
@@ -282,11 +313,15 @@ judge_schools(Judge *judge, SisRecordType type)
 	totals = sis_relation_open("school_totals", desc,
 							   psprintf("SELECT u.school, count(*) FROM (%s) t%s, "
 										"LATERAL (SELECT DISTINCT x.school FROM unnest(%s) AS x (school)) u "
-										"WHERE u.school IS NOT NULL AND t.in_force GROUP BY u.school",
+										"WHERE u.school IS NOT NULL AND t.in_force%s GROUP BY u.school",
 										sis_scope_stored_sql(judge->run, type, true),
 										school_join(judge, type, "t"),
-										schools_sql(type, "t")),
-							   &stored);
+										schools_sql(type, "t"),
+										judge->run->approved_run == 0 ? "" :
+										psprintf(" AND NOT (%s AND t.source_id IN (SELECT d.source_id FROM gone_%s d WHERE d.act = 'g'))",
+												 sis_approval_names_sql(judge->run, type, "t", "$6"),
+												 sis_record_desc(type)->name)),
+							   &judge->params);
 
 	threshold_params(judge->run, type, &params);
 	sis_param_int8(&params, judge->run->id);
@@ -364,29 +399,6 @@ judge_type(Judge *judge, SisRecordType type)
  */
 
 static void
-hold_back(Judge *judge)
-{
-	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
-	{
-		SisRecordType type = (SisRecordType) t;
-		SisParams	params = judge->params;
-		char	   *school;
-
-		if (judge->delta->types[type].rows[SIS_DELTA_GONE] == 0)
-			continue;
-		school = type == SIS_SECTION || type == SIS_STUDENT ||
-			type == SIS_STAFF || type == SIS_COURSE || type == SIS_ENROLLMENT ?
-			"d.school_source_id" : type == SIS_SCHOOL ? "d.source_id" : "NULL";
-		sis_exec_as_owner(psprintf("INSERT INTO sis_sync.pending_archive (run_id, record_type, source_id, school_source_id, reason) "
-								   "SELECT $1, '%s', d.source_id, %s, d.reason FROM gone_%s d "
-								   "ON CONFLICT (run_id, record_type, source_id) DO NOTHING",
-								   sis_record_desc(type)->name, school,
-								   sis_record_desc(type)->name),
-						  &params, SPI_OK_INSERT);
-	}
-}
-
-static void
 append_trip(StringInfo buf, const Trip *trip)
 {
 	const char *name = sis_record_desc(trip->type)->name;
@@ -409,7 +421,11 @@ verdict(Judge *judge)
 
 	if (judge->trips == NIL)
 		return NULL;
-	hold_back(judge);
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		if (judge->delta->types[t].rows[SIS_DELTA_GONE] > 0)
+			sis_approval_hold(judge->run, (SisRecordType) t);
+	}
 	first = linitial(judge->trips);
 
 	initStringInfo(&message);
@@ -440,15 +456,20 @@ verdict(Judge *judge)
 						 (long long) (trip->to_archive - trip->left_scope),
 						 (long long) trip->left_scope);
 	}
+	if (judge->run->approved > 0)
+		appendStringInfo(&detail, "%lld more were held back by run %lld and approved: they are not counted, and wait as well.\n",
+						 (long long) judge->run->approved,
+						 (long long) judge->run->approved_run);
 	appendStringInfoString(&detail, "Nothing was archived.");
 
 	failure = palloc0(sizeof(SisFailure));
 	sis_fail(failure, SIS_ERR_THRESHOLD, sis_record_desc(first->type)->name,
 			 detail.data,
 			 psprintf("See who it is: SELECT * FROM sis_sync.pending_archive WHERE run_id = %lld. "
-					  "If they should go, raise the threshold for this type until tomorrow: "
+					  "If exactly these should go, SELECT sis_sync.approve(%lld, 'why they may go') and run the sync again. "
+					  "To let any go, raise the threshold for this type until tomorrow: "
 					  "%s, and run the sync again.",
-					  (long long) judge->run->id,
+					  (long long) judge->run->id, (long long) judge->run->id,
 					  sis_guard_raise_sql(judge->run, first->type, "...")),
 			 "%s", message.data);
 	return failure;
@@ -459,14 +480,19 @@ sis_guard_threshold(SisRun *run, SisDelta *delta)
 {
 	Judge	   *judge = palloc0(sizeof(Judge));
 
+	sis_guard_keep(run, delta);
 	judge->run = run;
 	judge->delta = delta;
 	sis_scope_params(run, &judge->params);
+	sis_param_int8(&judge->params, run->approved_run);
+	run->approved = 0;
 	/* an earlier step's verdict may no longer hold */
 	sis_exec_as_owner("DELETE FROM sis_sync.run_school WHERE run_id = $1",
 					  &judge->params, SPI_OK_DELETE);
-	sis_exec_as_owner("DELETE FROM sis_sync.pending_archive WHERE run_id = $1",
-					  &judge->params, SPI_OK_DELETE);
+	/* but what was approved on the ground of it stays as it was */
+	if (run->approved_run != run->id)
+		sis_exec_as_owner("DELETE FROM sis_sync.pending_archive WHERE run_id = $1",
+						  &judge->params, SPI_OK_DELETE);
 	judge->desc = CreateTemplateTupleDesc(3);
 	TupleDescInitEntry(judge->desc, 1, "source_id", TEXTOID, -1, 0);
 	TupleDescInitEntryCollation(judge->desc, 1, C_COLLATION_OID);
@@ -476,12 +502,6 @@ sis_guard_threshold(SisRun *run, SisDelta *delta)
 
 	/* record types stand in such an order that ends come before their links */
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
-	{
-		SisRecordType type = (SisRecordType) t;
-
-		if (delta->types[type].rows[SIS_DELTA_GONE] > 0)
-			keep_what_must_stay(judge, type);
-		judge_type(judge, type);
-	}
+		judge_type(judge, (SisRecordType) t);
 	return verdict(judge);
 }

@@ -182,7 +182,7 @@ is_space(char c)
 }
 
 SisValue
-sis_trim(const char *data, int len)
+sis_trim_ends(const char *data, int len)
 {
 	SisValue	value;
 
@@ -207,12 +207,6 @@ sis_trim(const char *data, int len)
 	value.data = len > 0 ? data : NULL;
 	value.len = len;
 	return value;
-}
-
-void
-sis_record_set(SisRecord *record, int column, const char *data, int len)
-{
-	record->values[column] = sis_trim(data, len);
 }
 
 void

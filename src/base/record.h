@@ -123,10 +123,6 @@ extern SisRecord *sis_record_create(void);
 extern void sis_record_reset(SisRecord *record, SisRecordType type,
 							 const char *source, int64 line);
 
-/* Sets a text, date or boolean column (date and boolean as received). */
-extern void sis_record_set(SisRecord *record, int column,
-						   const char *data, int len);
-
 /* Appends an item to a list column; an item already there is not repeated. */
 extern void sis_record_add(SisRecord *record, int column,
 						   const char *data, int len);
@@ -145,7 +141,27 @@ extern void sis_record_finish(SisRecord *record);
  */
 extern void sis_made_id(StringInfo buf, const SisValue *parts, int nparts);
 
+/* sis_trim() of what begins or ends with something that may be white space. */
+extern SisValue sis_trim_ends(const char *data, int len);
+
 /* Trims white space (ASCII, and the no-break space) off both ends. */
-extern SisValue sis_trim(const char *data, int len);
+static inline SisValue
+sis_trim(const char *data, int len)
+{
+	SisValue	value = {data, len};
+
+	/* neither ASCII white space nor a part of a longer character */
+	if (len > 0 && (signed char) data[0] > ' ' &&
+		(signed char) data[len - 1] > ' ')
+		return value;
+	return sis_trim_ends(data, len);
+}
+
+/* Sets a text, date or boolean column (date and boolean as received). */
+static inline void
+sis_record_set(SisRecord *record, int column, const char *data, int len)
+{
+	record->values[column] = sis_trim(data, len);
+}
 
 #endif

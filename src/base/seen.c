@@ -10,6 +10,7 @@
 #define WORDS_PER_LINE	8		/* 64 bytes, a cache line */
 #define BITS_PER_LINE	(WORDS_PER_LINE * 64)
 #define BITS_PER_ID		7
+#define FETCH_AHEAD		16		/* lines on their way from memory */
 
 struct SisSeen
 {
@@ -28,11 +29,21 @@ sis_seen_create(int kb)
 	return seen;
 }
 
-bool
-sis_seen_add(SisSeen *seen, const char *id, int len)
+uint64
+sis_seen_hash(const char *id, int len)
 {
-	uint64		hash = sis_hash64(id, len, 0);
-	uint64	   *line = seen->lines + (hash & seen->mask) * WORDS_PER_LINE;
+	return sis_hash64(id, len, 0);
+}
+
+static inline uint64 *
+line_of(const SisSeen *seen, uint64 hash)
+{
+	return seen->lines + (hash & seen->mask) * WORDS_PER_LINE;
+}
+
+static bool
+add_one(uint64 *line, uint64 hash)
+{
 	bool		all_set = true;
 
 	/* the line's bits must not depend on the bits that chose the line */
@@ -50,4 +61,17 @@ sis_seen_add(SisSeen *seen, const char *id, int len)
 		}
 	}
 	return all_set;
+}
+
+void
+sis_seen_add(SisSeen *seen, const uint64 *hashes, int n, bool *old)
+{
+	for (int i = 0; i < Min(n, FETCH_AHEAD); i++)
+		__builtin_prefetch(line_of(seen, hashes[i]), 1);
+	for (int i = 0; i < n; i++)
+	{
+		if (i + FETCH_AHEAD < n)
+			__builtin_prefetch(line_of(seen, hashes[i + FETCH_AHEAD]), 1);
+		old[i] = add_one(line_of(seen, hashes[i]), hashes[i]);
+	}
 }

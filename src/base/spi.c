@@ -169,26 +169,48 @@ set_off(const char *name)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+static ParamListInfo
+param_list(const SisParams *params)
+{
+	ParamListInfo list;
+
+	if (params == NULL || params->n == 0)
+		return NULL;
+	list = makeParamList(params->n);
+	for (int i = 0; i < params->n; i++)
+	{
+		list->params[i].value = params->values[i];
+		list->params[i].isnull = params->nulls[i] == 'n';
+		list->params[i].pflags = PARAM_FLAG_CONST;
+		list->params[i].ptype = params->types[i];
+	}
+	return list;
+}
+
 uint64
-sis_exec(const char *sql, const SisParams *params, int expected)
+sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest,
+			  int expected)
 {
 	int			level = NewGUCNestLevel();
+	SPIExecuteOptions options = {0};
 	int			result;
 
 	set_off("jit");
-	if (params == NULL)
-		result = SPI_execute(sql, false, 0);
-	else
-		result = SPI_execute_with_args(sql, params->n,
-									   (Oid *) params->types,
-									   (Datum *) params->values,
-									   params->nulls, false, 0);
+	options.params = param_list(params);
+	options.dest = dest;
+	result = SPI_execute_extended(sql, &options);
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql);
 	/* true: what an application's trigger has set stays set */
 	AtEOXact_GUC(true, level);
 	return SPI_processed;
+}
+
+uint64
+sis_exec(const char *sql, const SisParams *params, int expected)
+{
+	return sis_exec_into(sql, params, NULL, expected);
 }
 
 uint64
@@ -287,17 +309,7 @@ execute_on_roster(const char *sql, const SisParams *params, DestReceiver *dest)
 	SPIExecuteOptions options = {0};
 	int			result;
 
-	if (params != NULL && params->n > 0)
-	{
-		options.params = makeParamList(params->n);
-		for (int i = 0; i < params->n; i++)
-		{
-			options.params->params[i].value = params->values[i];
-			options.params->params[i].isnull = params->nulls[i] == 'n';
-			options.params->params[i].pflags = PARAM_FLAG_CONST;
-			options.params->params[i].ptype = params->types[i];
-		}
-	}
+	options.params = param_list(params);
 	options.dest = dest;
 	result = SPI_execute_plan_extended(plan, &options);
 	if (result != SPI_OK_SELECT)

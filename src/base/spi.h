@@ -69,6 +69,10 @@ extern void sis_param(SisParams *params, Oid type, Datum value, bool isnull);
  */
 extern uint64 sis_exec(const char *sql, const SisParams *params, int expected);
 
+/* The same; what the statement returns goes to dest (NULL: SPI_tuptable). */
+extern uint64 sis_exec_into(const char *sql, const SisParams *params,
+							DestReceiver *dest, int expected);
+
 /* The same as the extension's owner. */
 extern uint64 sis_exec_as_owner(const char *sql, const SisParams *params,
 								int expected);

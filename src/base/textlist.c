@@ -7,6 +7,8 @@
 
 #include "base/textlist.h"
 
+#define NO_VALUE	((SisValue) {NULL, 0})
+
 bool
 sis_same_value(SisValue a, SisValue b)
 {
@@ -27,16 +29,23 @@ compare_items(const void *a, const void *b)
 	return sis_compare_values(*(const SisValue *) a, *(const SisValue *) b);
 }
 
+/* The items of lists; to be freed with free_items(). */
+typedef struct Items
+{
+	int			n;
+	SisValue   *items;
+	char	   *text;			/* of all items, one after the other */
+} Items;
+
 /*
- * Reads the items of an array literal as sis_list_append() writes it: every
+ * Adds the items of an array literal as sis_list_append() writes it: every
  * item in double quotes.
  */
-static int
-read_items(SisValue list, SisValue *items, int n)
+static void
+add_items(Items *to, SisValue list, char *text)
 {
 	const char *p = list.data;
 	const char *end = list.data + list.len;
-	char	   *text = palloc(list.len);	/* of all items, one after the other */
 
 	while (p < end)
 	{
@@ -55,11 +64,9 @@ read_items(SisValue list, SisValue *items, int n)
 		}
 		text += len;
 		p++;
-		items[n].data = item;
-		items[n].len = len;
-		n++;
+		to->items[to->n].data = item;
+		to->items[to->n++].len = len;
 	}
-	return n;
 }
 
 static int
@@ -72,22 +79,42 @@ max_items(SisValue list)
 	return n;
 }
 
+/* Of one list, or of two. */
+static Items
+read_items(SisValue a, SisValue b)
+{
+	Items		read = {0};
+
+	read.items = palloc(sizeof(SisValue) * (max_items(a) + max_items(b)));
+	read.text = palloc(a.len + b.len);
+	add_items(&read, a, read.text);
+	add_items(&read, b, read.text + a.len);
+	return read;
+}
+
+static void
+free_items(Items *read)
+{
+	pfree(read->items);
+	pfree(read->text);
+}
+
 SisValue
 sis_list_unite(SisValue a, SisValue b)
 {
-	SisValue   *items = palloc(sizeof(SisValue) * (max_items(a) + max_items(b)));
-	int			n = read_items(b, items, read_items(a, items, 0));
+	Items		read = read_items(a, b);
 	StringInfoData buf;
 	SisValue	list;
 
-	qsort(items, n, sizeof(SisValue), compare_items);
+	qsort(read.items, read.n, sizeof(SisValue), compare_items);
 	initStringInfo(&buf);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < read.n; i++)
 	{
-		if (i > 0 && sis_same_value(items[i], items[i - 1]))
+		if (i > 0 && sis_same_value(read.items[i], read.items[i - 1]))
 			continue;
-		sis_list_append(&buf, items[i]);
+		sis_list_append(&buf, read.items[i]);
 	}
+	free_items(&read);
 	appendStringInfoChar(&buf, '}');
 	list.data = buf.data;
 	list.len = buf.len;
@@ -97,35 +124,32 @@ sis_list_unite(SisValue a, SisValue b)
 bool
 sis_list_has(SisValue list, SisValue item)
 {
-	SisValue   *items;
-	int			n;
+	Items		read;
+	bool		found = false;
 
 	if (list.data == NULL || item.data == NULL)
 		return false;
-	items = palloc(sizeof(SisValue) * max_items(list));
-	n = read_items(list, items, 0);
-	for (int i = 0; i < n; i++)
-	{
-		if (sis_same_value(items[i], item))
-			return true;
-	}
-	return false;
+	read = read_items(list, NO_VALUE);
+	for (int i = 0; i < read.n && !found; i++)
+		found = sis_same_value(read.items[i], item);
+	free_items(&read);
+	return found;
 }
 
 SisValue
 sis_list_without(SisValue list, SisValue item)
 {
-	SisValue   *items = palloc(sizeof(SisValue) * max_items(list));
-	int			n = read_items(list, items, 0);
+	Items		read = read_items(list, NO_VALUE);
 	StringInfoData buf;
-	SisValue	rest = {NULL, 0};
+	SisValue	rest = NO_VALUE;
 
 	initStringInfo(&buf);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < read.n; i++)
 	{
-		if (!sis_same_value(items[i], item))
-			sis_list_append(&buf, items[i]);
+		if (!sis_same_value(read.items[i], item))
+			sis_list_append(&buf, read.items[i]);
 	}
+	free_items(&read);
 	if (buf.len == 0)
 		return rest;
 	appendStringInfoChar(&buf, '}');
@@ -137,11 +161,14 @@ sis_list_without(SisValue list, SisValue item)
 SisValue
 sis_list_only(SisValue list)
 {
-	SisValue	none = {NULL, 0};
-	SisValue   *items;
+	Items		read;
 
 	if (list.data == NULL)
-		return none;
-	items = palloc(sizeof(SisValue) * max_items(list));
-	return read_items(list, items, 0) == 1 ? items[0] : none;
+		return NO_VALUE;
+	read = read_items(list, NO_VALUE);
+	/* the item lies in what was read */
+	if (read.n == 1)
+		return read.items[0];
+	free_items(&read);
+	return NO_VALUE;
 }

@@ -1,6 +1,6 @@
 /*
  * value.c
- *		Reading dates and booleans as schools write them.
+ *		Reading dates, booleans and names of columns as schools write them.
  */
 #include "postgres.h"
 
@@ -131,6 +131,22 @@ sis_read_boolean(SisValue text, bool *out)
 		{
 			*out = equals(text, yes[i]);
 			return true;
+		}
+	}
+	return false;
+}
+
+bool
+sis_is_password_name(const char *name)
+{
+	static const char *const words[] = {"password", "passwd", "pwd"};
+
+	for (const char *p = name; *p != '\0'; p++)
+	{
+		for (int i = 0; i < (int) lengthof(words); i++)
+		{
+			if (pg_strncasecmp(p, words[i], strlen(words[i])) == 0)
+				return true;
 		}
 	}
 	return false;

@@ -1,6 +1,6 @@
 /*
  * value.h
- *		Reading dates and booleans as schools write them.
+ *		Reading dates, booleans and names of columns as schools write them.
  */
 #ifndef SIS_VALUE_H
 #define SIS_VALUE_H
@@ -20,6 +20,12 @@ extern bool sis_read_date(SisValue text, int this_year, bool future,
 
 /* true/false, t/f, yes/no, y/n, 1/0 in any case.  False when none of them. */
 extern bool sis_read_boolean(SisValue text, bool *out);
+
+/*
+ * Is a column or key called something like a password?  Such a one is never
+ * read, whoever names it.
+ */
+extern bool sis_is_password_name(const char *name);
 
 /*
  * An ID from a source, fit to stand in an error: control characters become

@@ -194,13 +194,11 @@ get32(const char *p)
 	return (uint32) get16(p) | (uint32) get16(p + 2) << 16;
 }
 
-/* A size or place; -1 when it is more than any can be. */
+/* A size or place; negative when it is more than any can be. */
 static int64
 get64(const char *p)
 {
-	uint64		n = get32(p) | (uint64) get32(p + 4) << 32;
-
-	return n > (uint64) PG_INT64_MAX ? -1 : (int64) n;
+	return (int64) (get32(p) | (uint64) get32(p + 4) << 32);
 }
 
 static bool

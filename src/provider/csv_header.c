@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "base/value.h"
 #include "provider/csvset.h"
 
 /* ----------
@@ -198,16 +199,6 @@ check_separator(const SisCsvTable *table)
 	return true;
 }
 
-/*
- * Columns of a password are never read, whoever names them.
- */
-static bool
-is_secret(const char *header)
-{
-	return strstr(header, "password") != NULL ||
-		strstr(header, "passwd") != NULL || strstr(header, "pwd") != NULL;
-}
-
 /* Finds the columns that the sync wants kept as they come. */
 static void
 find_extras(SisCsvTable *table, char **headers)
@@ -221,7 +212,7 @@ find_extras(SisCsvTable *table, char **headers)
 		const char *key = sink->wants->extra_columns[e];
 		char	   *wanted = normal_header(table, key, strlen(key));
 
-		if (wanted[0] == '\0' || is_secret(wanted))
+		if (wanted[0] == '\0' || sis_is_password_name(wanted))
 			continue;
 		for (int i = 0; i < table->nheader; i++)
 		{

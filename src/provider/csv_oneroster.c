@@ -196,7 +196,9 @@ enum
 	USER_IDS,
 	USER_AGENTS,
 	USER_ROLE,					/* 1.1 */
-	USER_PRIMARY_ORG = USER_ROLE	/* 1.2 */
+	USER_PRIMARY_ORG = USER_ROLE,	/* 1.2 */
+	USER_GIVEN_NAME = USER_PRIMARY_ORG + 3, /* 1.2 */
+	USER_FAMILY_NAME			/* 1.2 */
 };
 
 #define USER_HEAD \
@@ -565,6 +567,16 @@ user_row_v1p2(SisCsvTable *table)
 	{
 		sis_csv_reject(table, SIS_PERSON_TYPES, USER_SOURCED_ID,
 					   "the ID is missing");
+		return;
+	}
+
+	/* what a changed user is need not be known here: it is one reject */
+	if (table->delta && !table->deleted &&
+		sis_csv_value(table, USER_GIVEN_NAME).data == NULL &&
+		sis_csv_value(table, USER_FAMILY_NAME).data == NULL)
+	{
+		sis_csv_reject(table, SIS_PERSON_TYPES, USER_FAMILY_NAME,
+					   "a required value is missing");
 		return;
 	}
 	for (int k = 0; k < table->file->nprimary; k++)

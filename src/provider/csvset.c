@@ -15,7 +15,10 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -26,6 +29,7 @@
 
 #define MANIFEST		"manifest.csv"
 #define MAX_LISTED		20		/* files named in a detail */
+#define MAX_MANIFEST	1000	/* files in it; the standard has 21 */
 
 typedef enum FileMode
 {
@@ -71,23 +75,31 @@ find_file(const CsvSet *set, const char *name)
 	return NULL;
 }
 
+static int
+compare_names(const void *a, const void *b)
+{
+	return pg_strcasecmp(*(const char *const *) a, *(const char *const *) b);
+}
+
 /* On some systems Users.csv and users.csv are two files; which is meant? */
 static bool
 check_names(const CsvSet *set)
 {
 	const SisFileSet *files = set->files;
+	const char **names = palloc(Max(files->nfiles, 1) * sizeof(char *));
 
 	for (int i = 0; i < files->nfiles; i++)
+		names[i] = files->files[i].name;
+	qsort(names, files->nfiles, sizeof(char *), compare_names);
+	for (int i = 1; i < files->nfiles; i++)
 	{
-		const SisSetFile *first = find_file(set,
-												  files->files[i].name);
-
-		if (first != &files->files[i])
+		if (pg_strcasecmp(names[i - 1], names[i]) == 0)
 			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
 							"Take one of them out of the folder.",
 							"files \"%s\" and \"%s\" differ in nothing but case",
-							first->name, files->files[i].name);
+							names[i - 1], names[i]);
 	}
+	pfree(names);
 	return true;
 }
 
@@ -208,7 +220,8 @@ open_csv(CsvSet *set, const SisSetFile *file, int encoding)
 	}
 	if (!sis_fileset_open(set->files, file, &reader, failure))
 		return NULL;
-	set->newest = Max(set->newest, file->mtime);
+	/* from a file of the future all that come later would be too old */
+	set->newest = Max(set->newest, Min(file->mtime, (pg_time_t) time(NULL)));
 	return sis_csv_open(reader.read, reader.arg, encoding);
 }
 
@@ -282,6 +295,10 @@ take_manifest_mode(CsvSet *set, const char *source, int64 line,
 						source, (long long) line);
 
 	before = manifest_mode(set, entry->file);
+	if (before == MODE_NONE && list_length(set->manifest) == MAX_MANIFEST)
+		return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL,
+						psprintf("At most %d are taken.", MAX_MANIFEST), NULL,
+						"file \"%s\" names too many files", source);
 	if (before == MODE_NONE)
 		set->manifest = lappend(set->manifest, entry);
 	else if (before != entry->mode)
@@ -460,6 +477,7 @@ check_promised(const CsvSet *set)
 	{
 		const ManifestEntry *entry = lfirst(lc);
 
+		CHECK_FOR_INTERRUPTS();
 		/* an OneRoster set has 21 files: no need to name hundreds */
 		if (missing.len < 2000 && entry->mode != MODE_ABSENT &&
 			find_file(set, entry->file) == NULL)
@@ -515,6 +533,19 @@ check_modes(const CsvSet *set)
 {
 	FileMode	users = manifest_mode(set, "users.csv");
 	FileMode	roles = manifest_mode(set, "roles.csv");
+
+	/* changes taken for a whole list would have all else leave */
+	for (int i = 0; set->is_delta && i < set->layout->nfiles; i++)
+	{
+		const char *name = set->layout->files[i].name;
+
+		if (find_file(set, name) != NULL &&
+			manifest_mode(set, name) == MODE_NONE)
+			return sis_fail(set->sink->failure, SIS_ERR_MALFORMED, NULL, NULL,
+							"Have the manifest say whether it is bulk, delta or absent.",
+							"the package holds changes, and its manifest has no word on \"%s\"",
+							name);
+	}
 
 	if (!set->is_v1p2 || !set->is_delta || users == roles ||
 		users == MODE_ABSENT || roles == MODE_ABSENT)
@@ -621,6 +652,27 @@ typedef struct Fetched
 	SisFileSet *files;
 } Fetched;
 
+static bool
+is_in_layout(const SisCsvLayout *layout, const char *name)
+{
+	for (int i = 0; i < layout->nfiles; i++)
+	{
+		if (pg_strcasecmp(layout->files[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* May a file of that name be read?  Which layout it is shows later. */
+static bool
+may_be_read(const char *name)
+{
+	return pg_strcasecmp(name, MANIFEST) == 0 ||
+		is_in_layout(&sis_csv_oneroster_v1p1, name) ||
+		is_in_layout(&sis_csv_oneroster_v1p2, name) ||
+		is_in_layout(&sis_csv_clever, name);
+}
+
 void *
 sis_csvset_fetch(const SisSource *source, const SisWants *wants,
 				 SisFailure *failure)
@@ -628,7 +680,7 @@ sis_csvset_fetch(const SisSource *source, const SisWants *wants,
 	Fetched    *fetched = palloc(sizeof(Fetched));
 
 	fetched->source = source;
-	fetched->files = sis_fileset_fetch(source, failure);
+	fetched->files = sis_fileset_fetch(source, may_be_read, failure);
 	return fetched->files != NULL ? fetched : NULL;
 }
 
@@ -656,6 +708,7 @@ sis_csvset_read(void *arg, SisSink *sink)
 		return false;
 	if (set.is_delta)
 		set_unchanged(&set);
-	sink->as_of = time_t_to_timestamptz(set.newest);
+	/* a host that tells no times gives the beginning of time */
+	sink->as_of = set.newest > 0 ? time_t_to_timestamptz(set.newest) : 0;
 	return true;
 }

@@ -148,9 +148,10 @@ find_in_directory(SisFileSet *set, const char *path, SisFailure *failure)
 }
 
 static bool
-fetch_by_sftp(SisFileSet *set, const SisSource *source, SisFailure *failure)
+fetch_by_sftp(SisFileSet *set, const SisSource *source,
+			  bool (*may_be_read) (const char *name), SisFailure *failure)
 {
-	SisRemoteSet *remote = sis_sftp_fetch(source, failure);
+	SisRemoteSet *remote = sis_sftp_fetch(source, may_be_read, failure);
 	Found	   *found;
 	int			zip;
 
@@ -171,7 +172,8 @@ fetch_by_sftp(SisFileSet *set, const SisSource *source, SisFailure *failure)
 }
 
 SisFileSet *
-sis_fileset_fetch(const SisSource *source, SisFailure *failure)
+sis_fileset_fetch(const SisSource *source,
+				  bool (*may_be_read) (const char *name), SisFailure *failure)
 {
 	SisFileSet *set = palloc0(sizeof(SisFileSet));
 	const char *path = sis_source_option(source, "path");
@@ -184,7 +186,7 @@ sis_fileset_fetch(const SisSource *source, SisFailure *failure)
 		return NULL;
 	}
 	if (strcmp(source->wrapper, "sis_sftp") == 0 ?
-		fetch_by_sftp(set, source, failure) :
+		fetch_by_sftp(set, source, may_be_read, failure) :
 		find_in_directory(set, path, failure))
 		return set;
 	return NULL;

@@ -37,10 +37,12 @@ typedef struct SisSetReader
 
 /*
  * Finds the files of a source of sis_directory, and fetches those of one of
- * sis_sftp.  NULL when it cannot, with the cause in failure.  Result in the
- * current memory context, handles included.
+ * sis_sftp; of loose files those that may be read, which alone can be opened
+ * then.  NULL when it cannot, with the cause in failure.  Result in the current
+ * memory context, handles included.
  */
 extern SisFileSet *sis_fileset_fetch(const SisSource *source,
+									 bool (*may_be_read) (const char *name),
 									 SisFailure *failure);
 
 /*

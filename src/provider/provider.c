@@ -10,7 +10,10 @@
 
 static const SisProvider providers[] = {
 	{"sis_directory", sis_csvset_fetch, sis_csvset_read},
-	{"sis_sftp", sis_csvset_fetch, sis_csvset_read}
+	{"sis_sftp", sis_csvset_fetch, sis_csvset_read},
+	{"sis_clever", sis_clever_fetch, sis_clever_read},
+	{"sis_oneroster", sis_oneroster_fetch, sis_oneroster_read},
+	{"sis_classlink", sis_oneroster_fetch, sis_oneroster_read}
 };
 
 const SisProvider *

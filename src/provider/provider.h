@@ -107,6 +107,13 @@ typedef struct SisProvider
 extern void *sis_csvset_fetch(const SisSource *source, const SisWants *wants,
 							  SisFailure *failure);
 extern bool sis_csvset_read(void *fetched, SisSink *sink);
+extern void *sis_oneroster_fetch(const SisSource *source,
+								 const SisWants *wants, SisFailure *failure);
+extern bool sis_oneroster_read(void *fetched, SisSink *sink);
+
+extern void *sis_clever_fetch(const SisSource *source, const SisWants *wants,
+							  SisFailure *failure);
+extern bool sis_clever_read(void *fetched, SisSink *sink);
 
 /* The provider for a wrapper; NULL when its turn has not come. */
 extern const SisProvider *sis_provider_for(const char *wrapper);

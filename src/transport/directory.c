@@ -25,6 +25,8 @@
 #define CSV_SUFFIX	".csv"
 #define ZIP_SUFFIX	".zip"
 
+#define MAX_FILES	10000
+
 struct SisFileReader
 {
 	const SisDirectoryFile *file;
@@ -224,6 +226,15 @@ sis_directory_list(const char *path, SisFailure *failure)
 		CHECK_FOR_INTERRUPTS();
 		if (!is_name_of_set(entry->d_name))
 			continue;
+		if (directory->nfiles == MAX_FILES)
+		{
+			sis_fail(failure, SIS_ERR_MALFORMED, NULL,
+					 psprintf("At most %d are taken.", MAX_FILES),
+					 "Take out those that are not of tonight's set.",
+					 "folder \"%s\" holds too many CSV files", path);
+			found = -1;
+			break;
+		}
 		if (directory->nfiles == room)
 		{
 			room *= 2;

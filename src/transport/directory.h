@@ -28,9 +28,10 @@ typedef struct SisDirectory
 typedef struct SisFileReader SisFileReader;
 
 /*
- * Lists the *.csv and *.zip files (in any case) of a folder; dotfiles,
- * subfolders and all other files are passed over.  When path is a file itself,
- * the list holds just that.  NULL when it cannot, with the cause in failure.
+ * Lists the *.csv and *.zip files (in any case) of a folder, if they are not
+ * too many; dotfiles, subfolders and all other files are passed over.  When path
+ * is a file itself, the list holds just that.  NULL when it cannot, with the
+ * cause in failure.
  * Result in the current memory context.
  */
 extern SisDirectory *sis_directory_list(const char *path,

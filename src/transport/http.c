@@ -132,6 +132,12 @@ sis_http_wait(SisHttp *http)
 	return sis_transfer_wait(http->transfer);
 }
 
+bool
+sis_http_ended(const SisHttp *http)
+{
+	return sis_transfer_end(http->transfer) != SIS_END_NONE;
+}
+
 int
 sis_http_status(const SisHttp *http)
 {
@@ -168,6 +174,15 @@ sis_http_header(const SisHttp *http, const char *name)
 		line = stop + 1;
 	}
 	return NULL;
+}
+
+pg_time_t
+sis_http_date(const SisHttp *http)
+{
+	char	   *text = sis_http_header(http, "date");
+	time_t		date = text != NULL ? curl_getdate(text, NULL) : -1;
+
+	return date > 0 ? (pg_time_t) date : 0;
 }
 
 bool

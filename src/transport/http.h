@@ -11,6 +11,7 @@
 #ifndef SIS_HTTP_H
 #define SIS_HTTP_H
 
+#include "pgtime.h"
 #include "transport/transfer.h"
 
 typedef struct SisHttpRequest
@@ -41,6 +42,9 @@ extern SisHttp *sis_http_start(SisSession *session,
  */
 extern bool sis_http_wait(SisHttp *http);
 
+/* Has the whole response come, or failed to?  sis_http_wait() does not wait. */
+extern bool sis_http_ended(const SisHttp *http);
+
 /* 200, …; 0 when no status line came. */
 extern int	sis_http_status(const SisHttp *http);
 
@@ -50,6 +54,12 @@ extern int	sis_http_status(const SisHttp *http);
  * memory context.
  */
 extern char *sis_http_header(const SisHttp *http, const char *name);
+
+/*
+ * When the response was made by the server's own clock (its header Date), in
+ * seconds since 1970; 0 when it does not say.
+ */
+extern pg_time_t sis_http_date(const SisHttp *http);
 
 /*
  * True when another try may bring more: a failure to connect or to receive, a

@@ -17,13 +17,15 @@
 #include "transport/sftp.h"
 #include "transport/spool.h"
 #include "transport/ssh.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #define CSV_SUFFIX		".csv"
 #define ZIP_SUFFIX		".zip"
 
 #define MAX_LISTING		(4 * 1024 * 1024)	/* bytes: some 30,000 files */
+#define MAX_NAME		255		/* of a file, as file systems have it */
+#define MAX_FILES		10000	/* of a set, by their names */
+#define MAX_DOWNLOADS	100		/* each may take a megabyte of memory */
 #define MAX_FILE_SIZE	(INT64CONST(64) * 1024 * 1024 * 1024)
 #define MAX_ATTEMPTS	3
 #define ATTEMPT_PAUSE	1000	/* milliseconds */
@@ -48,6 +50,7 @@ typedef struct Sftp
 	SisSsh	   *ssh;
 	const char *folder;			/* without a slash at its end */
 	const char *zip;			/* its one file, or NULL: look what is there */
+	bool		(*may_be_read) (const char *name);
 	SisFailure *failure;
 } Sftp;
 
@@ -76,7 +79,7 @@ has_suffix(const char *name, const char *suffix)
 static bool
 is_plain_name(const char *name)
 {
-	if (name[0] == '.' || name[0] == '\0')
+	if (name[0] == '.' || name[0] == '\0' || strlen(name) > MAX_NAME)
 		return false;
 	for (const char *p = name; *p != '\0'; p++)
 	{
@@ -134,18 +137,20 @@ static Outcome
 judge(const Sftp *sftp, const SisTransfer *transfer, const char *path)
 {
 	const char *what = path[strlen(path) - 1] == '/' ? "folder" : "file";
+	const char *text = sis_transfer_text(transfer);
 	int			code = sis_transfer_code(transfer);
 
 	if (sis_transfer_end(transfer) == SIS_END_DONE)
 		return FETCHED;
-	if (sis_transfer_end(transfer) == SIS_END_FAILED &&
-		code == CURLE_REMOTE_FILE_NOT_FOUND)
+	if (sis_transfer_end(transfer) != SIS_END_FAILED)
+		sis_ssh_fail(sftp->ssh, transfer, sftp->failure);
+	else if (code == CURLE_REMOTE_FILE_NOT_FOUND)
 		return NOT_THERE;
-	if (sis_transfer_end(transfer) == SIS_END_FAILED &&
-		(code == CURLE_REMOTE_ACCESS_DENIED || code == CURLE_SSH) &&
-		sis_transfer_text(transfer)[0] != '\0')
+	else if (code == CURLE_REMOTE_ACCESS_DENIED ||
+			 (code == CURLE_SSH && sis_ssh_knows_host(sftp->ssh)))
 		sis_fail(sftp->failure, SIS_ERR_UNAVAILABLE, NULL,
-				 psprintf("libcurl: %s.", sis_transfer_text(transfer)),
+				 psprintf("libcurl: %s.", text[0] != '\0' ? text :
+						  curl_easy_strerror((CURLcode) code)),
 				 code == CURLE_REMOTE_ACCESS_DENIED ?
 				 "The user of the user mapping needs the right to read it." : NULL,
 				 "could not read %s \"%s\" of host \"%s\"",
@@ -227,38 +232,63 @@ list_folder(const Sftp *sftp, Want want, StringInfo listing)
 	}
 }
 
-/* Whether one of these lines is that of a folder of that name. */
+/*
+ * Whether one of these lines is that of a folder of that name.  Where the name
+ * begins cannot be told: a folder "old users.csv" hides no file "users.csv".
+ */
 static bool
 is_folder(const char *lines, const char *name)
 {
 	size_t		len = strlen(name);
+	bool		found = false;
 
 	while (*lines != '\0')
 	{
 		size_t		n = strcspn(lines, "\r\n");
 
-		if (*lines == 'd' && n > len + 1 && lines[n - len - 1] == ' ' &&
+		if (n > len + 1 && lines[n - len - 1] == ' ' &&
 			strncmp(lines + n - len, name, len) == 0)
-			return true;
+		{
+			if (*lines != 'd')
+				return false;
+			found = true;
+		}
 		lines += n;
 		lines += strspn(lines, "\r\n");
 	}
-	return false;
+	return found;
 }
 
 static bool
-is_candidate(const char *name, const char *lines)
+is_candidate(const char *name)
 {
 	return is_plain_name(name) &&
-		(has_suffix(name, CSV_SUFFIX) || has_suffix(name, ZIP_SUFFIX)) &&
-		!is_folder(lines, name);
+		(has_suffix(name, CSV_SUFFIX) || has_suffix(name, ZIP_SUFFIX));
+}
+
+/* Says which files are to be downloaded; false when they are too many. */
+static bool
+choose_wanted(const Sftp *sftp, FileList *list, int ncsv)
+{
+	int			nwanted = 0;
+
+	for (int i = 0; i < list->nfiles; i++)
+	{
+		File	   *file = &list->files[i];
+
+		file->is_wanted = list->nfiles == 1 ||
+			(ncsv == list->nfiles && sftp->may_be_read(file->name));
+		nwanted += file->is_wanted ? 1 : 0;
+	}
+	return nwanted <= MAX_DOWNLOADS;
 }
 
 /* Takes the files of a set out of what the host listed. */
-static void
-pick_files(char *names, const char *lines, FileList *list)
+static bool
+pick_files(const Sftp *sftp, char *names, const char *lines, FileList *list)
 {
 	int			room = 32;
+	int			ncandidates = 0;
 	int			ncsv = 0;
 
 	list->nfiles = 0;
@@ -271,7 +301,8 @@ pick_files(char *names, const char *lines, FileList *list)
 
 		CHECK_FOR_INTERRUPTS();
 		names[n] = '\0';
-		if (is_candidate(names, lines))
+		if (is_candidate(names) && ncandidates++ < MAX_FILES &&
+			!is_folder(lines, names))
 		{
 			if (list->nfiles == room)
 			{
@@ -285,10 +316,15 @@ pick_files(char *names, const char *lines, FileList *list)
 		}
 		names = next;
 	}
-	for (int i = 0; i < list->nfiles; i++)
-		list->files[i].is_wanted = ncsv > 0 ?
-			has_suffix(list->files[i].name, CSV_SUFFIX) : list->nfiles == 1;
+	if (ncandidates > MAX_FILES || !choose_wanted(sftp, list, ncsv))
+		return sis_fail(sftp->failure, SIS_ERR_MALFORMED, NULL,
+						psprintf("At most %d are taken, and %d of a name to be read.",
+								 MAX_FILES, MAX_DOWNLOADS),
+						"Take out those that are not of tonight's set.",
+						"folder \"%s\" of host \"%s\" holds too many CSV files",
+						sftp->folder, sis_ssh_host(sftp->ssh));
 	qsort(list->files, list->nfiles, sizeof(File), compare_files);
+	return true;
 }
 
 /*
@@ -335,9 +371,9 @@ look(const Sftp *sftp, FileList *list)
 	else
 	{
 		if (!list_folder(sftp, WANT_NAMES, &names) ||
-			!list_folder(sftp, WANT_LINES, &lines))
+			!list_folder(sftp, WANT_LINES, &lines) ||
+			!pick_files(sftp, names.data, lines.data, list))
 			return false;
-		pick_files(names.data, lines.data, list);
 		pfree(names.data);
 		pfree(lines.data);
 	}
@@ -501,24 +537,18 @@ set_path(Sftp *sftp, const char *path)
 }
 
 SisRemoteSet *
-sis_sftp_fetch(const SisSource *source, SisFailure *failure)
+sis_sftp_fetch(const SisSource *source,
+			   bool (*may_be_read) (const char *name), SisFailure *failure)
 {
 	const char *path = sis_source_option(source, "path");
 	Sftp		sftp = {NULL};
 	FileList	list;
 	SisRemoteSet *set;
 
-	if (path == NULL)
-	{
-		sis_fail(failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
-				 psprintf("Set it with ALTER SERVER %s OPTIONS (ADD path '...').",
-						  quote_identifier(source->server)),
-				 "server \"%s\" has no option \"path\"", source->server);
-		return NULL;
-	}
 	sftp.ssh = sis_ssh_open(source, failure);
 	if (sftp.ssh == NULL)
 		return NULL;
+	sftp.may_be_read = may_be_read;
 	sftp.failure = failure;
 	set_path(&sftp, path);
 

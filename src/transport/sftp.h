@@ -27,18 +27,19 @@ typedef struct SisRemoteSet
 } SisRemoteSet;
 
 /*
- * Fetches what the source's path names: the zip file, when the path ends in
- * ".zip"; else of a folder the *.csv files (in any case), or where there is
- * none, its *.zip file if it is the only one.  Other *.zip files are named, and
- * not downloaded; dotfiles, subfolders, all other files, and names with
- * anything but printable ASCII characters are passed over.  Names, sizes and
- * times of change are looked at again afterwards, so that all files are of one
- * moment.
+ * Fetches what the source's path, which must be set, names: the zip file, when
+ * it ends in ".zip"; else of a folder those *.csv files that may be read, or its
+ * *.zip file if it is the only one (in any case).  Other *.csv files are named
+ * and not downloaded, and so are all where there are both, or several *.zip
+ * files.  Dotfiles, subfolders, all other files, and names with anything but
+ * printable ASCII characters are passed over.  Names, sizes and times of change
+ * are looked at again afterwards, so that all files are of one moment.
  *
- * NULL on failure.  The result is in the current memory context, its spools
- * end with the (sub)transaction.  Takes no snapshot and no transaction ID.
+ * NULL on failure.  The result is in the current memory context, its temporary
+ * files included.  Takes no snapshot and no transaction ID.
  */
 extern SisRemoteSet *sis_sftp_fetch(const SisSource *source,
+									bool (*may_be_read) (const char *name),
 									SisFailure *failure);
 
 #endif

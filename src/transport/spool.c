@@ -4,11 +4,16 @@
  *
  * A file that is fetched may hold passwords and names that no mapping keeps,
  * and those must not reach a disk where somebody can read them.  So what does
- * not stay in memory is encrypted on its way into a BufFile: AES-256 in counter
- * mode, under a random key that only this backend's memory holds, and that is
- * wiped at the end.  Counter mode lets any place be read without the ones
- * before it.  PostgreSQL removes the file with the (sub)transaction, also after
- * a crash, and counts it against temp_file_limit.
+ * not stay in memory is encrypted on its way into a temporary file: AES-256 in
+ * counter mode, under a random key that only this backend's memory holds, and
+ * that is wiped at the end.  Counter mode lets any place be read without the
+ * ones before it.
+ *
+ * The file belongs to the spool's memory context and not to a transaction, since
+ * only then can a reset callback close it whatever has happened to the
+ * transaction by then.  It counts against temp_file_limit, and PostgreSQL removes
+ * what a crash left.  For such a file temp_tablespaces is not looked at, so that
+ * no catalog is read while a source is being fetched.
  */
 #include "postgres.h"
 
@@ -16,7 +21,8 @@
 #include <openssl/evp.h>
 
 #include "miscadmin.h"
-#include "storage/buffile.h"
+#include "pgstat.h"
+#include "storage/fd.h"
 #include "utils/memutils.h"
 
 #include "transport/spool.h"
@@ -43,23 +49,23 @@ struct SisSpool
 								 * the file, as they came */
 	int			memory_size;
 	int			nmemory;
-	BufFile    *file;			/* NULL: all is in memory */
+	File		file;			/* 0: all is in memory */
 	int64		nfile;			/* bytes in it */
-	int64		position;		/* of the file */
 	unsigned char key[KEY_SIZE];
 	Cipher		writer;
 	Cipher		reader;
 	MemoryContextCallback callback;
 };
 
-/*
- * The file is not closed here: with the transaction it may be gone already.
- * NB: must not ereport.
- */
+/* NB: must not ereport. */
 static void
 clean_up(void *arg)
 {
 	SisSpool   *spool = arg;
+
+	if (spool->file > 0)
+		FileClose(spool->file);
+	spool->file = 0;
 
 	EVP_CIPHER_CTX_free(spool->writer.ctx);
 	EVP_CIPHER_CTX_free(spool->reader.ctx);
@@ -137,43 +143,31 @@ apply_cipher(Cipher *cipher, char *data, int len)
  */
 
 static void
-seek_file(SisSpool *spool, int64 offset)
-{
-	if (spool->position == offset)
-		return;
-	if (BufFileSeek(spool->file, 0, offset, SEEK_SET) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not seek in a temporary file")));
-	spool->position = offset;
-}
-
-static void
 begin_file(SisSpool *spool)
 {
-	MemoryContext old = MemoryContextSwitchTo(spool->context);
-
 	/* a key for each file: no place of a key stream is ever used twice */
 	if (!pg_strong_random(spool->key, KEY_SIZE))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate random values")));
-	spool->file = BufFileCreateTemp(false);
-	spool->nfile = spool->position = 0;
-	MemoryContextSwitchTo(old);
+	spool->file = OpenTemporaryFile(true);
+	spool->nfile = 0;
 }
 
 /* Moves what is in memory into the file. */
 static void
 flush_memory(SisSpool *spool)
 {
-	if (spool->file == NULL)
+	if (spool->file == 0)
 		begin_file(spool);
-	seek_file(spool, spool->nfile);
 	seek_cipher(spool, &spool->writer, spool->nfile);
 	apply_cipher(&spool->writer, spool->memory, spool->nmemory);
-	BufFileWrite(spool->file, spool->memory, spool->nmemory);
-	spool->position += spool->nmemory;
+	if ((int) FileWrite(spool->file, spool->memory, spool->nmemory,
+						(off_t) spool->nfile,
+						WAIT_EVENT_BUFFILE_WRITE) != spool->nmemory)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not write to a temporary file: %m")));
 	spool->nfile += spool->nmemory;
 	spool->nmemory = 0;
 }
@@ -183,9 +177,9 @@ static void
 make_room(SisSpool *spool)
 {
 	if (spool->nmemory < spool->memory_size &&
-		(spool->file == NULL || spool->nmemory < CHUNK_SIZE))
+		(spool->file == 0 || spool->nmemory < CHUNK_SIZE))
 		return;
-	if (spool->file == NULL && spool->memory_size < MEMORY_SIZE)
+	if (spool->file == 0 && spool->memory_size < MEMORY_SIZE)
 	{
 		int			size = Max(spool->memory_size * 2, 8192);
 
@@ -209,7 +203,7 @@ sis_spool_write(void *arg, const char *data, int len)
 		int			room;
 
 		make_room(spool);
-		room = (spool->file == NULL ? spool->memory_size : CHUNK_SIZE) -
+		room = (spool->file == 0 ? spool->memory_size : CHUNK_SIZE) -
 			spool->nmemory;
 		room = Min(room, len);
 		memcpy(spool->memory + spool->nmemory, data, room);
@@ -241,13 +235,16 @@ read_at(void *arg, int64 offset, char *buf, int len)
 	}
 
 	CHECK_FOR_INTERRUPTS();
-	n = Min(len, spool->nfile - offset);
-	seek_file(spool, offset);
-	if ((int64) BufFileRead(spool->file, buf, n) != n)
+	n = FileRead(spool->file, buf, (int) Min(len, spool->nfile - offset),
+				 (off_t) offset, WAIT_EVENT_BUFFILE_READ);
+	if (n < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read from a temporary file: %m")));
+	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("could not read from a temporary file: it is shorter than what was written")));
-	spool->position += n;
+				 errmsg("could not read from a temporary file: it ends too early")));
 	seek_cipher(spool, &spool->reader, offset);
 	apply_cipher(&spool->reader, buf, (int) n);
 	return (int) n;
@@ -278,13 +275,8 @@ sis_spool_blob(SisSpool *spool)
 void
 sis_spool_reset(SisSpool *spool)
 {
-	BufFile    *file = spool->file;
-
 	clean_up(spool);
-	spool->file = NULL;
 	spool->size = spool->nfile = spool->nmemory = 0;
-	if (file != NULL)
-		BufFileClose(file);
 }
 
 void

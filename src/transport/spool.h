@@ -9,10 +9,7 @@
 
 typedef struct SisSpool SisSpool;
 
-/*
- * An empty spool in the current memory context, to be used up within the
- * current (sub)transaction: its file ends with it.
- */
+/* An empty spool in the current memory context, and gone with it. */
 extern SisSpool *sis_spool_create(void);
 
 /*
@@ -29,10 +26,7 @@ extern int64 sis_spool_size(const SisSpool *spool);
 /* The bytes written so far; valid as long as the spool, until it is changed. */
 extern SisBlob sis_spool_blob(SisSpool *spool);
 
-/*
- * Frees the spool and its file at once.  Else the memory goes with its
- * context, and the file with the (sub)transaction.
- */
+/* Frees the spool and its file at once. */
 extern void sis_spool_free(SisSpool *spool);
 
 #endif

@@ -35,8 +35,15 @@
 #define FINGERPRINT_SIZE	43	/* base64 without its padding */
 #define SEPARATORS			" ,\t\r\n"
 
-/* As much of a private key as tells its kind. */
+/* As much of a private key as tells its kind, and how it is encrypted. */
 #define KEY_HEAD			240
+
+/*
+ * Rounds of bcrypt between a passphrase and its key: 16 to 24 by default, and
+ * each takes 10 ms and more in which nothing else happens.  The text can ask
+ * for years of them.
+ */
+#define MAX_ROUNDS			128
 
 #define METHODS_TEXT		"SSH authentication methods available: "
 #define KEY_FAILED_TEXT		"SSH public key authentication failed: "
@@ -235,6 +242,98 @@ on_debug(CURL *easy, curl_infotype type, char *text, size_t len, void *arg)
 }
 
 /* ----------
+ * Private keys
+ * ----------
+ */
+
+/* The binary beginning of a private key's text; its length, 0 if it has none. */
+static int
+decode_key_head(const char *text, unsigned char *head)
+{
+	unsigned char base64[KEY_HEAD / 3 * 4];
+	const char *p = strstr(text, "-----BEGIN ");
+	int			n = 0;
+	int			len;
+
+	p = p != NULL ? strstr(p, "PRIVATE KEY-----") : NULL;
+	if (p == NULL)
+		return 0;
+	for (p += 16; n < (int) sizeof(base64); p++)
+	{
+		if (isspace((unsigned char) *p))
+			continue;
+		if (!isalnum((unsigned char) *p) && *p != '+' && *p != '/')
+			break;
+		base64[n++] = (unsigned char) *p;
+	}
+	len = EVP_DecodeBlock(head, base64, n / 4 * 4);
+	OPENSSL_cleanse(base64, sizeof(base64));
+	return Max(len, 0);
+}
+
+static bool
+contains(const unsigned char *data, int len, const char *what, int what_len)
+{
+	for (int i = 0; i + what_len <= len; i++)
+	{
+		if (memcmp(data + i, what, what_len) == 0)
+			return true;
+	}
+	return false;
+}
+
+#define OPENSSH_MAGIC	"openssh-key-v1"
+#define OPENSSH_PLAIN	"\0\0\0\4none"
+#define RSA_OID			"\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01"
+
+/* Moves over a string as SSH writes it: four bytes of length come first. */
+static bool
+skip_string(const unsigned char **p, const unsigned char *end)
+{
+	size_t		len;
+
+	if (end - *p < 4)
+		return false;
+	len = (size_t) (*p)[0] << 24 | (*p)[1] << 16 | (*p)[2] << 8 | (*p)[3];
+	if ((size_t) (end - *p - 4) < len)
+		return false;
+	*p += 4 + len;
+	return true;
+}
+
+/*
+ * Could libssh2 try to open this key for longer than anybody waits?  It cannot
+ * be told to stop, so what is not known to be quick is not given to it.
+ */
+static bool
+is_slow_to_open(const char *text)
+{
+	unsigned char head[KEY_HEAD];
+	const unsigned char *end = head + decode_key_head(text, head);
+	const unsigned char *p = head + sizeof(OPENSSH_MAGIC);
+	const char *begin = strstr(text, "-----BEGIN ");
+	bool		slow;
+
+	/* of several keys it may take another one than we look at */
+	if (begin != NULL && strstr(begin + 1, "-----BEGIN ") != NULL)
+		return true;
+	if (strstr(text, "BEGIN OPENSSH PRIVATE KEY") == NULL)
+		return strstr(text, "BEGIN ENCRYPTED PRIVATE KEY") != NULL;
+
+	/* magic; cipher; name of the way from passphrase to key; salt and rounds */
+	slow = end < p || memcmp(head, OPENSSH_MAGIC, sizeof(OPENSSH_MAGIC)) != 0 ||
+		!skip_string(&p, end) || !skip_string(&p, end);
+	if (!slow && end - p >= 4 && memcmp(p, "\0\0\0\0", 4) != 0)
+	{
+		p += 4;
+		slow = !skip_string(&p, end) || end - p < 4 ||
+			p[0] != 0 || p[1] != 0 || p[2] != 0 || p[3] > MAX_ROUNDS;
+	}
+	OPENSSL_cleanse(head, sizeof(head));
+	return slow;
+}
+
+/* ----------
  * Opening
  * ----------
  */
@@ -272,6 +371,11 @@ is_configured(const SisSsh *ssh, const SisSource *source, SisFailure *failure)
 {
 	if (ssh->host == NULL)
 		return fail_not_set(source, "host", false, failure);
+	if (strpbrk(ssh->host, "/@?#\\ \t\r\n") != NULL)
+		return sis_fail(failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
+						"It takes the name or the address of a host; port, path and user have options of their own.",
+						"the option \"host\" of server \"%s\" is no host",
+						source->server);
 	if (ssh->username == NULL)
 		return fail_not_set(source, "username", true, failure);
 	if (ssh->password == NULL && ssh->private_key == NULL)
@@ -279,6 +383,15 @@ is_configured(const SisSsh *ssh, const SisSource *source, SisFailure *failure)
 						psprintf("Set one with ALTER USER MAPPING FOR ... SERVER %s OPTIONS (ADD password '...').",
 								 quote_identifier(source->server)),
 						"the user mapping of server \"%s\" has neither a password nor a private key",
+						source->server);
+	if (ssh->passphrase != NULL && ssh->private_key != NULL &&
+		is_slow_to_open(ssh->private_key))
+		return sis_fail(failure, SIS_ERR_CREDENTIALS, NULL,
+						psprintf("It is damaged, or in the format PKCS #8, or one of several in the text, or has more than %d rounds between passphrase and key.",
+								 MAX_ROUNDS),
+						psprintf("Have ssh-keygen -p -a 16 -f FILE write it, and set the text of that file with ALTER USER MAPPING FOR ... SERVER %s.",
+								 quote_identifier(source->server)),
+						"the encrypted private key for server \"%s\" might take too long to open",
 						source->server);
 	return true;
 }
@@ -328,6 +441,12 @@ const char *
 sis_ssh_host(const SisSsh *ssh)
 {
 	return ssh->host;
+}
+
+bool
+sis_ssh_knows_host(const SisSsh *ssh)
+{
+	return ssh->key_seen && !ssh->key_refused;
 }
 
 /* ----------
@@ -464,43 +583,6 @@ fail_host_key(const SisSsh *ssh, SisFailure *failure)
 					ssh->host, ssh->port);
 }
 
-/* The binary beginning of a private key's text; its length, 0 if it has none. */
-static int
-decode_key_head(const char *text, unsigned char *head)
-{
-	unsigned char base64[KEY_HEAD / 3 * 4];
-	const char *p = strstr(text, "-----BEGIN ");
-	int			n = 0;
-	int			len;
-
-	p = p != NULL ? strstr(p, "PRIVATE KEY-----") : NULL;
-	if (p == NULL)
-		return 0;
-	for (p += 16; *p != '\0' && *p != '-' && n < (int) sizeof(base64); p++)
-	{
-		if (!isspace((unsigned char) *p))
-			base64[n++] = (unsigned char) *p;
-	}
-	len = EVP_DecodeBlock(head, base64, n / 4 * 4);
-	OPENSSL_cleanse(base64, sizeof(base64));
-	return Max(len, 0);
-}
-
-static bool
-contains(const unsigned char *data, int len, const char *what, int what_len)
-{
-	for (int i = 0; i + what_len <= len; i++)
-	{
-		if (memcmp(data + i, what, what_len) == 0)
-			return true;
-	}
-	return false;
-}
-
-#define OPENSSH_MAGIC	"openssh-key-v1"
-#define OPENSSH_PLAIN	"\0\0\0\4none"
-#define RSA_OID			"\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01"
-
 /* What can be told from the private key's text about its being refused. */
 static const char *
 explain_private_key(const SisSsh *ssh)
@@ -565,7 +647,7 @@ sis_ssh_fail(const SisSsh *ssh, const SisTransfer *transfer,
 		return fail_host_key(ssh, failure);
 	if (code == CURLE_LOGIN_DENIED)
 		return fail_login(ssh, failure);
-	if (!ssh->key_seen &&
+	if (!sis_ssh_knows_host(ssh) &&
 		(code == CURLE_FAILED_INIT || code == CURLE_SSH))
 		return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
 						psprintf("libcurl: %s.", sis_transfer_text(transfer)),

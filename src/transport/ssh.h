@@ -23,6 +23,9 @@ extern void sis_ssh_close(SisSsh *ssh);
 extern SisSession *sis_ssh_session(const SisSsh *ssh);
 extern const char *sis_ssh_host(const SisSsh *ssh);
 
+/* True when the host has shown a key that is one of those configured. */
+extern bool sis_ssh_knows_host(const SisSsh *ssh);
+
 /*
  * A transfer of that path on the host: absolute, or "~/…".  Its options may be
  * added to before sis_transfer_start().

@@ -309,6 +309,8 @@ look_after(SisTransfer *transfer, bool is_over)
 	{
 		if (transfer->is_too_large)
 			finish(transfer, SIS_END_TOO_LARGE);
+		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
+			finish(transfer, SIS_END_DEADLINE);
 		else
 			finish(transfer, transfer->handle.result == CURLE_OK ?
 				   SIS_END_DONE : SIS_END_FAILED);
@@ -368,6 +370,38 @@ sis_session_sleep(SisSession *session, int64 milliseconds)
 			return false;
 	}
 	return true;
+}
+
+static int
+count_transfers(const SisSession *session)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	dlist_foreach(iter, unconstify(dlist_head *, &session->transfers))
+		n++;
+	return n;
+}
+
+bool
+sis_session_wait(SisSession *session, TimestampTz until)
+{
+	int			before = count_transfers(session);
+
+	while (count_transfers(session) == before &&
+		   GetCurrentTimestamp() < until)
+	{
+		if (!turn(session, until))
+			return false;
+	}
+	return true;
+}
+
+int64
+sis_session_remaining(const SisSession *session)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   sis_wait_deadline(session->wait));
 }
 
 void
@@ -487,21 +521,29 @@ fail_time(const SisTransfer *transfer, SisFailure *failure)
 }
 
 /* Which check of the certificate failed. */
-static bool
-fail_certificate(const SisTransfer *transfer, SisFailure *failure)
+static const char *
+certificate_reason(const SisTransfer *transfer)
 {
 	long		verdict = X509_V_OK;
 
+	/* OpenSSL checks the chain; the name is checked by libcurl, who says so */
+	if (strstr(transfer->text, "subject name") != NULL)
+		return "it is for another host";
 	curl_easy_getinfo(transfer->handle.easy, CURLINFO_SSL_VERIFYRESULT,
 					  &verdict);
+	return verdict != X509_V_OK ?
+		X509_verify_cert_error_string(verdict) : "it was refused";
+}
+
+static bool
+fail_certificate(const SisTransfer *transfer, SisFailure *failure)
+{
 	return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
 					psprintf("libcurl: %s.", sis_transfer_text(transfer)),
 					"Certificates are always verified; a private authority's certificate is named in the server's option \"ca_file\".",
 					"could not verify the certificate of \"%s\" port %d: %s",
 					transfer->host, transfer->port,
-					verdict != X509_V_OK ?
-					X509_verify_cert_error_string(verdict) :
-					"it is for another host");
+					certificate_reason(transfer));
 }
 
 static bool

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/source.h"
+#include "datatype/timestamp.h"
 
 typedef struct SisSession SisSession;
 typedef struct SisTransfer SisTransfer;
@@ -47,6 +48,15 @@ extern int	sis_session_max_connections(const SisSession *session);
  * False, at once, when the session's deadline comes first.
  */
 extern bool sis_session_sleep(SisSession *session, int64 milliseconds);
+
+/*
+ * Waits until one of the transfers under way has ended, or that time.  False
+ * when the session's deadline is past.
+ */
+extern bool sis_session_wait(SisSession *session, TimestampTz until);
+
+/* What is left until the deadline, in milliseconds; 0 when it is past. */
+extern int64 sis_session_remaining(const SisSession *session);
 
 /*
  * Lets the transfers under way go on without waiting: for a caller who works

@@ -18,6 +18,10 @@
  * - Removing an SFTP transfer in mid-file closes its remote file first, and
  *   waits for the answer for minutes.  With its socket shut down there is
  *   nothing to wait for.
+ *
+ * - At the end of each SFTP file it does the same, in a loop that knows no
+ *   limit and does not return to us.  All it does there is to tell how far it
+ *   is, so that is where we look whether it should still wait.
  */
 #include "postgres.h"
 
@@ -45,6 +49,13 @@
 #define MAX_SOCKETS		64
 #define MAX_EVENTS		16
 
+/*
+ * libcurl tells how far it is once or twice for each transfer; when it has done
+ * so this often, it is waiting, and need not do so by turning round and round.
+ */
+#define MANY_TELLINGS	100
+#define TELLING_PAUSE	1000	/* microseconds */
+
 typedef struct Watched
 {
 	curl_socket_t fd;
@@ -63,6 +74,8 @@ struct SisWait
 	int			nsockets;
 	curl_socket_t sockets[MAX_SOCKETS]; /* opened by libcurl */
 	dlist_head	handles;
+	sigset_t	signals;		/* blocked outside of libcurl */
+	int			ntellings;		/* of on_progress(), in this call of libcurl */
 	MemoryContextCallback callback;
 };
 
@@ -173,6 +186,38 @@ on_close(void *arg, curl_socket_t fd)
 	return close(fd);
 }
 
+static void
+shut_sockets_down(SisWait *wait)
+{
+	for (int i = 0; i < wait->nsockets; i++)
+		shutdown(wait->sockets[i], SHUT_RDWR);
+}
+
+/*
+ * Ends a wait inside libcurl that is to end.  The signals that say so come in
+ * during the pause; no thread starts here that could get them.
+ */
+static int
+on_progress(void *arg, curl_off_t total, curl_off_t now,
+			curl_off_t up_total, curl_off_t up_now)
+{
+	SisHandle  *handle = arg;
+	SisWait    *wait = handle->wait;
+	sigset_t	blocked;
+
+	if (++wait->ntellings < MANY_TELLINGS)
+		return 0;
+	sigprocmask(SIG_SETMASK, &wait->signals, &blocked);
+	pg_usleep(TELLING_PAUSE);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	if (!QueryCancelPending && !ProcDiePending &&
+		GetCurrentTimestamp() < wait->deadline)
+		return 0;
+	/* else libcurl would go on to say farewell */
+	shut_sockets_down(wait);
+	return 1;
+}
+
 /* ----------
  * Calls into libcurl
  * ----------
@@ -180,18 +225,19 @@ on_close(void *arg, curl_socket_t fd)
 
 /* Every call that may start a thread or run a callback stands between these. */
 static void
-enter_libcurl(sigset_t *saved)
+enter_libcurl(SisWait *wait)
 {
 	sigset_t	all;
 
+	wait->ntellings = 0;
 	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, saved);
+	sigprocmask(SIG_SETMASK, &all, &wait->signals);
 }
 
 static void
-leave_libcurl(const sigset_t *saved)
+leave_libcurl(const SisWait *wait)
 {
-	sigprocmask(SIG_SETMASK, saved, NULL);
+	sigprocmask(SIG_SETMASK, &wait->signals, NULL);
 }
 
 static void
@@ -223,13 +269,12 @@ start_libcurl(void)
 static void
 act(SisWait *wait, curl_socket_t fd, int events)
 {
-	sigset_t	saved;
 	CURLMcode	code;
 	int			running;
 
-	enter_libcurl(&saved);
+	enter_libcurl(wait);
 	code = curl_multi_socket_action(wait->multi, fd, events, &running);
-	leave_libcurl(&saved);
+	leave_libcurl(wait);
 	check_multi(code);
 }
 
@@ -248,28 +293,20 @@ act_on_timer(SisWait *wait)
  * ----------
  */
 
-static void
-shut_sockets_down(SisWait *wait)
-{
-	for (int i = 0; i < wait->nsockets; i++)
-		shutdown(wait->sockets[i], SHUT_RDWR);
-}
-
 /* On each way out.  NB: must not ereport. */
 static void
 clean_up(void *arg)
 {
 	SisWait    *wait = arg;
-	sigset_t	saved;
 
 	shut_sockets_down(wait);
 	while (!dlist_is_empty(&wait->handles))
 		sis_wait_free(dlist_head_element(SisHandle, node, &wait->handles));
 	if (wait->multi != NULL)
 	{
-		enter_libcurl(&saved);
+		enter_libcurl(wait);
 		curl_multi_cleanup(wait->multi);
-		leave_libcurl(&saved);
+		leave_libcurl(wait);
 		wait->multi = NULL;
 	}
 	if (wait->set != NULL)
@@ -341,17 +378,19 @@ sis_wait_make(SisWait *wait, SisHandle *handle)
 	check_easy(curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L));
 	/* no waiting for a resolver thread that hangs */
 	check_easy(curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L));
+	check_easy(curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress));
+	check_easy(curl_easy_setopt(easy, CURLOPT_XFERINFODATA, handle));
+	check_easy(curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L));
 }
 
 void
 sis_wait_start(SisHandle *handle)
 {
-	sigset_t	saved;
 	CURLMcode	code;
 
-	enter_libcurl(&saved);
+	enter_libcurl(handle->wait);
 	code = curl_multi_add_handle(handle->wait->multi, handle->easy);
-	leave_libcurl(&saved);
+	leave_libcurl(handle->wait);
 	check_multi(code);
 	handle->running = true;
 }
@@ -359,17 +398,15 @@ sis_wait_start(SisHandle *handle)
 void
 sis_wait_free(SisHandle *handle)
 {
-	sigset_t	saved;
-
 	if (handle->wait == NULL)
 		return;
 	if (handle->is_sftp && handle->running && !handle->ended)
 		shut_sockets_down(handle->wait);
-	enter_libcurl(&saved);
+	enter_libcurl(handle->wait);
 	if (handle->running)
 		curl_multi_remove_handle(handle->wait->multi, handle->easy);
 	curl_easy_cleanup(handle->easy);
-	leave_libcurl(&saved);
+	leave_libcurl(handle->wait);
 	dlist_delete(&handle->node);
 	handle->wait = NULL;
 	handle->easy = NULL;
@@ -379,11 +416,9 @@ sis_wait_free(SisHandle *handle)
 void
 sis_wait_resume(SisHandle *handle)
 {
-	sigset_t	saved;
-
-	enter_libcurl(&saved);
+	enter_libcurl(handle->wait);
 	curl_easy_pause(handle->easy, CURLPAUSE_CONT);
-	leave_libcurl(&saved);
+	leave_libcurl(handle->wait);
 }
 
 /* ----------
@@ -500,6 +535,8 @@ sis_wait_turn(SisWait *wait, TimestampTz until)
 	}
 	act_on_timer(wait);
 	take_results(wait);
+	/* what ended a wait inside libcurl is no failure of the transfer */
+	CHECK_FOR_INTERRUPTS();
 	return GetCurrentTimestamp() < wait->deadline;
 }
 

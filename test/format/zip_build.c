@@ -122,10 +122,12 @@ put_local(Builder *builder, const Item *item, uint32 crc, int64 size,
 	int64		packed_size = packed->len + item->more_packed;
 
 	size += item->header_size;
+	packed_size += item->header_packed;
+	crc += item->header_crc;
 	put(zip, "PK\003\004", 4);
 	put16(zip, item->zip64 ? 45 : 20);
-	put16(zip, item->flags | (item->descriptor ? 8 : 0));
-	put16(zip, item->method);
+	put16(zip, item->flags | item->header_flags | (item->descriptor ? 8 : 0));
+	put16(zip, item->method + item->header_method);
 	put16(zip, DOS_TIME);
 	put16(zip, DOS_DATE);
 	put32(zip, item->descriptor ? 0 : crc);
@@ -176,7 +178,8 @@ build_item(Builder *builder, const Item *item, const char *data, size_t len)
 	put32(directory, item->zip64 ? 0xFFFFFFFF : packed.len + item->more_packed);
 	put32(directory, item->zip64 ? 0xFFFFFFFF : size);
 	put16(directory, strlen(item->name));
-	put16(directory, (item->zip64 ? 28 : 0) + item->extra_len);
+	put16(directory, (item->zip64 ? 28 : 0) + item->extra_len +
+		  item->claimed_extra);
 	put16(directory, 0);
 	put16(directory, 0);
 	put16(directory, 0);
@@ -216,7 +219,7 @@ build_end(Builder *builder, const Ending *ending)
 		put32(zip, ending->disk);
 		put32(zip, ending->disk);
 		put64(zip, count);
-		put64(zip, count);
+		put64(zip, count + ending->elsewhere);
 		put64(zip, size);
 		put64(zip, begin);
 		put(zip, "PK\006\007", 4);
@@ -228,7 +231,7 @@ build_end(Builder *builder, const Ending *ending)
 	put16(zip, ending->disk);
 	put16(zip, ending->disk);
 	put16(zip, ending->zip64 ? 0xFFFF : count);
-	put16(zip, ending->zip64 ? 0xFFFF : count);
+	put16(zip, ending->zip64 ? 0xFFFF : count + ending->elsewhere);
 	put32(zip, ending->zip64 ? 0xFFFFFFFF : size);
 	put32(zip, ending->zip64 ? 0xFFFFFFFF : begin);
 	put16(zip, comment + ending->claimed_comment);

@@ -31,8 +31,15 @@ typedef struct Item
 	int			move;			/* added to its place */
 	int			more_size;		/* added to the size, here and there */
 	int			more_packed;
-	int			header_size;	/* added to the size before the entry only */
-	int			other_crc;
+	int			other_crc;		/* added to the CRC, here and there */
+	int			claimed_extra;	/* added to the size of the extra fields */
+
+	/* what only the header before the entry says */
+	int			header_size;	/* added */
+	int			header_packed;
+	int			header_crc;
+	int			header_flags;
+	int			header_method;
 } Item;
 
 #define MAX_ITEMS	6
@@ -42,6 +49,7 @@ typedef struct Ending
 {
 	bool		zip64;
 	int			more_count;
+	int			elsewhere;		/* entries in other parts of it */
 	int			more_size;		/* of the directory */
 	int			more_begin;		/* of the directory */
 	int			disk;

@@ -489,6 +489,36 @@ sub renumber_enrollments
 	return;
 }
 
+# Gives records of a kind new IDs, as a source that was set up anew does: $new
+# makes them of the old ones.  Who names them follows.  Without IDs: all.
+sub rekey
+{
+	my ($self, $kind, $new, @ids) = @_;
+	my %new = map { $_ => $new->($_) } @ids ? @ids : $self->ids($kind);
+	my $index = $self->{index}{$kind};
+
+	while (my ($old, $id) = each %new)
+	{
+		my $record = delete $index->{$old} // die "no $kind $old";
+
+		$record->{id} = $id;
+		$index->{$id} = $record;
+	}
+	for my $by ([ enrollment => $kind eq 'section' ? 'section' : 'person' ],
+		[ link => $kind ])
+	{
+		my ($of, $field) = @$by;
+
+		for my $record (@{ $self->{$of} })
+		{
+			my $id = $record->{$field} // next;
+
+			$record->{$field} = $new{$id} // $id;
+		}
+	}
+	return;
+}
+
 # Puts a new section, in that term, in the place of each one, with the same
 # people in it: a change of terms.
 sub replace_sections

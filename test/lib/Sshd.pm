@@ -18,6 +18,7 @@ package Sshd;
 use strict;
 use warnings;
 use IO::Socket::INET ();
+use POSIX ();
 
 my @running;
 
@@ -52,11 +53,13 @@ sub free_port
 	return $socket->sockport;
 }
 
-# In an empty folder of its own.
+# In an empty folder of its own.  subsystem: the command that serves SFTP, if not
+# sshd itself.
 sub new
 {
-	my ($class, $dir) = @_;
-	my $self = bless { dir => $dir, port => free_port(), keys => {} }, $class;
+	my ($class, $dir, %opt) = @_;
+	my $self = bless { %opt, dir => $dir, port => free_port(), keys => {} },
+	  $class;
 
 	$self->new_host_keys('ed25519');
 	open my $fh, '>', "$dir/authorized_keys" or die $!;
@@ -125,7 +128,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 MaxStartups 100
 LogLevel DEBUG
-Subsystem sftp internal-sftp
+Subsystem sftp @{[ $self->{subsystem} // "internal-sftp" ]}
 END
 	close $conf or die $!;
 	defined($self->{pid} = fork) or die "fork: $!";
@@ -134,8 +137,8 @@ END
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>>', "$dir/log";
 		open STDERR, '>>', "$dir/log";
-		exec '/usr/sbin/sshd', '-D', '-e', '-f', "$dir/config";
-		POSIX::_exit(127);
+		exec('/usr/sbin/sshd', '-D', '-e', '-f', "$dir/config")
+		  or POSIX::_exit(127);
 	}
 	push @running, $self;
 	for (1 .. 200)
@@ -181,7 +184,7 @@ END
 	local $?;
 	if ($$ == $owner)
 	{
-		$_->stop for @running;
+		$_->stop for my @list = @running;
 	}
 }
 
@@ -308,7 +311,7 @@ END
 	local $?;
 	if ($$ == $owner)
 	{
-		$_->stop for @proxies;
+		$_->stop for my @list = @proxies;
 	}
 }
 

@@ -85,7 +85,8 @@ work_begin() {
 	cd "$work/tree" || die "cannot enter $work/tree"
 }
 
-# Ends what was started, by its process ID, and removes the work folder.
+# Ends what was started, by its process ID, and removes the work folder.  A
+# script that has more to undo defines at_end.
 work_end() {
 	local code=$? dir
 	set +e
@@ -94,6 +95,7 @@ work_end() {
 		kill -TERM -- "-$child" 2>/dev/null
 		wait "$child" 2>/dev/null
 	fi
+	[ "$(type -t at_end)" != function ] || at_end
 	if [ -n "$work" ]; then
 		cd /
 		find "$work" -name postmaster.pid 2>/dev/null | while read -r dir; do

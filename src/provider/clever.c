@@ -1,0 +1,801 @@
+/*
+ * clever.c
+ *		Clever's Data API, v3.0 and v3.1: a district's lists, page by page.
+ *
+ * How it works: the district's own record is read first, which tells whether
+ * the token is good and of which district it is.  Then come the lists, side by
+ * side; each is a chain of pages, every one naming the next.  A chain is no
+ * snapshot: what is shared with us while we read may be missed.  So the
+ * district's last_sync is read again at the end, and when it has moved, all is
+ * read once more.
+ *
+ * Of a link to the next page only the cursor is taken, and the rest of the
+ * address is made anew: the token goes nowhere but to base_url.
+ *
+ * Somebody who is refused learns why: a bad token, a token that may not read
+ * rosters, another district, a district that shares nothing.
+ */
+#include "postgres.h"
+
+#include "base/url.h"
+#include "base/value.h"
+#include "common/base64.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+#include "provider/clever.h"
+#include "provider/jsonmap.h"
+#include "provider/rest.h"
+
+#define DEFAULT_BASE_URL	"https://api.clever.com"
+#define DEFAULT_TOKEN_URL	"https://clever.com/oauth/tokens"
+#define DEFAULT_VERSION		"v3.1"
+
+/* The most that Clever allows; beyond it answers 413. */
+#define DEFAULT_PAGE_SIZE	10000
+
+/* How often a district that is synced while we read is read from the start. */
+#define MAX_PULLS			3
+
+/* The role parameter is documented for /users; each list is its own chain. */
+static const char *const list_names[SIS_N_CLEVER_LISTS] = {
+	[SIS_CLEVER_STUDENTS] = "users?role=student",
+	[SIS_CLEVER_CONTACTS] = "users?role=contact",
+	[SIS_CLEVER_SECTIONS] = "sections",
+	[SIS_CLEVER_TEACHERS] = "users?role=teacher",
+	[SIS_CLEVER_STAFF] = "users?role=staff",
+	[SIS_CLEVER_ADMINS] = "users?role=district_admin",
+	[SIS_CLEVER_COURSES] = "courses",
+	[SIS_CLEVER_TERMS] = "terms",
+	[SIS_CLEVER_SCHOOLS] = "schools"
+};
+
+/* What the district's record says. */
+typedef struct District
+{
+	int			nrecords;
+	char	   *id;
+	char	   *last_sync;		/* as it was sent; "" when it does not say */
+	char	   *state;
+} District;
+
+typedef struct Clever
+{
+	const SisSource *source;
+	const SisWants *wants;
+	SisFailure *failure;
+	MemoryContext cxt;
+
+	char	   *base_url;		/* without a "/" at its end */
+	const char *token_url;
+	const char *version;
+	const char *district_id;	/* option, or NULL */
+	int			page_size;
+
+	const char *client_id;		/* NULL: the token was given */
+	const char *client_secret;
+	const char *token;
+	int			ntokens;		/* tokens used so far */
+
+	SisRest    *rest;
+	SisRecordSpool *spool;
+	SisCleverRecords *records;
+	District	district;
+	District	asked;			/* answer to the call under way */
+	bool		is_reading;		/* the token was good for the district */
+} Clever;
+
+/* A list's chain of pages. */
+typedef struct Chain
+{
+	Clever	   *clever;
+	SisCleverList list;
+	int64		nrecords;		/* in the pages so far */
+	char	   *cursor;			/* of the last page; "" for the first */
+} Chain;
+
+/* What a call is about. */
+typedef struct Page
+{
+	Clever	   *clever;
+	Chain	   *chain;			/* NULL: the district */
+	bool		is_known;		/* next_page() has been here */
+	int64		nrecords;
+	char	   *next;			/* cursor of the next page, or NULL */
+} Page;
+
+/* ----------
+ * Credentials
+ * ----------
+ */
+
+/* A header ends at a line end, and so must what we put into one. */
+static bool
+fits_header(const char *text)
+{
+	for (const char *p = text; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p <= ' ' || (unsigned char) *p >= 0x7F)
+			return false;
+	}
+	return true;
+}
+
+static bool
+load_credentials(Clever *clever)
+{
+	const SisSource *source = clever->source;
+	const char *name = quote_identifier(source->server);
+
+	clever->token = sis_source_secret(source, "token");
+	clever->client_id = sis_source_secret(source, "client_id");
+	clever->client_secret = sis_source_secret(source, "client_secret");
+	if (clever->token != NULL)
+	{
+		clever->client_id = NULL;
+		if (!fits_header(clever->token))
+			return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL,
+							NULL,
+							psprintf("Set it with ALTER USER MAPPING FOR ... SERVER %s OPTIONS (SET token '...').",
+									 name),
+							"the token of server \"%s\" has characters that no token has",
+							source->server);
+		return true;
+	}
+	if (clever->client_id == NULL || clever->client_secret == NULL)
+		return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL, NULL,
+						psprintf("Set one with ALTER USER MAPPING FOR ... SERVER %s OPTIONS (ADD token '...'), or the others with (ADD client_id '...', ADD client_secret '...').",
+								 name),
+						"the user mapping of server \"%s\" has neither a token nor a client ID and secret",
+						source->server);
+	if (clever->district_id == NULL)
+		return sis_fail(clever->failure, SIS_ERR_NOT_CONFIGURED, NULL,
+						"By a client ID and secret a token is asked for, and tokens are of one district.",
+						psprintf("Set it with ALTER SERVER %s OPTIONS (ADD district_id '...').",
+								 name),
+						"server \"%s\" has no option \"district_id\"",
+						source->server);
+	return true;
+}
+
+static bool
+basic_authorization(SisRestCall *call, List **headers)
+{
+	const Clever *clever = call->arg;
+	char	   *pair = psprintf("%s:%s", clever->client_id,
+								clever->client_secret);
+	int			len = (int) strlen(pair);
+	int			size = pg_b64_enc_len(len);
+	char	   *encoded = palloc(size + 1);
+
+	len = pg_b64_encode((const void *) pair, len, encoded, size);
+	if (len < 0)
+		elog(ERROR, "could not encode credentials");
+	encoded[len] = '\0';
+	*headers = lappend(*headers, psprintf("Authorization: Basic %s", encoded));
+	return true;
+}
+
+/* Of several districts that use the application, the row of ours. */
+static void
+token_record(SisRestCall *call, const SisJsonNode *row)
+{
+	Clever	   *clever = call->arg;
+	SisValue	owner = sis_json_find(row, "owner.id");
+	SisValue	token = sis_json_find(row, "access_token");
+	MemoryContext old;
+
+	if (token.data == NULL || owner.len != (int) strlen(clever->district_id) ||
+		memcmp(owner.data, clever->district_id, owner.len) != 0)
+		return;
+	old = MemoryContextSwitchTo(clever->cxt);
+	clever->token = pnstrdup(token.data, token.len);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+pass_over(SisRestCall *call, const SisJsonNode *record, const char *reason)
+{
+}
+
+static bool
+token_end(SisRestCall *call)
+{
+	Clever	   *clever = call->arg;
+
+	if (clever->token != NULL && fits_header(clever->token))
+		return true;
+	return sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
+					"Clever accepts the client ID and secret, and has no token of this application for that district.",
+					"Check the server's option \"district_id\", and at Clever that the district is still connected to the application.",
+					"Clever does not know district \"%s\"",
+					sis_printable(clever->district_id));
+}
+
+static SisRestVerdict
+token_refused(SisRestCall *call)
+{
+	Clever	   *clever = call->arg;
+	char	   *host = sis_url_host(call->url);
+
+	if (call->status == 400 || call->status == 401 || call->status == 403)
+		sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
+				 psprintf("The tokens endpoint at \"%s\" answered with status %d.",
+						  host, call->status),
+				 "Compare client_id and client_secret with the application's settings at Clever, and set them with ALTER USER MAPPING.",
+				 "Clever refused the client ID or its secret");
+	else
+		sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL, NULL,
+				 "Check the server's option \"token_url\".",
+				 "could not get a token from \"%s\": status %d", host,
+				 call->status);
+	return SIS_REST_FAIL;
+}
+
+/* Gets the district's current token from the tokens endpoint. */
+static bool
+fetch_token(Clever *clever)
+{
+	static const SisRestService service = {
+		"Clever", basic_authorization, token_refused
+	};
+	SisRest    *rest = sis_rest_create(clever->source, &service, NULL,
+									   clever->failure);
+	SisRestCall *call = sis_rest_call(rest);
+	bool		good;
+
+	clever->token = NULL;
+	call->collection = "oauth/tokens";
+	call->url = psprintf("%s%cowner_type=district&district=%s",
+						 clever->token_url,
+						 strchr(clever->token_url, '?') != NULL ? '&' : '?',
+						 sis_url_encode(clever->district_id));
+	call->array = "data";
+	call->arg = clever;
+	call->record = token_record;
+	call->reject = pass_over;
+	call->end = token_end;
+	sis_rest_add(call);
+	good = sis_rest_run(rest);
+	sis_rest_close(rest);
+	clever->ntokens++;
+	return good;
+}
+
+/* ----------
+ * Refusals of the Data API
+ * ----------
+ */
+
+static Clever *
+clever_of(const SisRestCall *call)
+{
+	return ((Page *) call->arg)->clever;
+}
+
+static bool
+bearer_authorization(SisRestCall *call, List **headers)
+{
+	*headers = lappend(*headers, psprintf("Authorization: Bearer %s",
+										  clever_of(call)->token));
+	return true;
+}
+
+static const char *
+token_hint(const Clever *clever)
+{
+	if (clever->client_id != NULL)
+		return "Check at Clever that the district is still connected to the application, and that the application is active.";
+	return "Copy the district's current token from Clever, and set it with ALTER USER MAPPING ... OPTIONS (SET token '...').";
+}
+
+/* A token of a person who signed in, and not of a district. */
+static bool
+is_user_token(const Clever *clever)
+{
+	return strncmp(clever->token, "il", 2) == 0;
+}
+
+static void
+token_was_refused(Clever *clever, int status)
+{
+	const char *detail;
+
+	if (is_user_token(clever))
+		detail = "It begins with \"il\": it is the token of a person who signed in, and not of a district.";
+	else if (clever->is_reading)
+		detail = psprintf("It was good when this run began; then a page was answered with status %d: it has been reset or revoked meanwhile.",
+						  status);
+	else if (clever->client_id != NULL)
+		detail = psprintf("Clever has just issued it, and answered the first request with status %d: the token has been revoked.",
+						  status);
+	else
+		detail = psprintf("The first request was answered with status %d: the token is wrong, or has been reset or revoked.",
+						  status);
+	sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL, detail,
+			 token_hint(clever), "Clever refused the token");
+}
+
+/*
+ * The district answered, and its lists do not: /districts is all that an
+ * application without Secure Sync may read.  Clever says so by 403, or by 404
+ * and a web page; which of them is not certain, and what we know is that the
+ * address is right.
+ */
+static void
+scope_was_refused(const SisRestCall *call)
+{
+	Clever	   *clever = clever_of(call);
+
+	sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
+			 psprintf("The token is good for the district's own record, and \"%s\" was answered with status %d: the token does not reach rosters.",
+					  call->collection, call->status),
+			 "Check at Clever that the application has Secure Sync, and that the district has approved it.",
+			 "the token may not read the district's roster");
+}
+
+static SisRestVerdict
+data_refused(SisRestCall *call)
+{
+	Clever	   *clever = clever_of(call);
+	char	   *host = sis_url_host(call->url);
+
+	switch (call->status)
+	{
+		case 401:
+			/* tokens are renewed at Clever now and then */
+			if (clever->client_id != NULL && clever->ntokens == 1)
+			{
+				if (!fetch_token(clever))
+					return SIS_REST_FAIL;
+				return SIS_REST_AGAIN;
+			}
+			if (clever->client_id != NULL && clever->ntokens == 2 &&
+				call->nagain == 0)
+				return SIS_REST_AGAIN;	/* sent before there was a new one */
+			token_was_refused(clever, call->status);
+			return SIS_REST_FAIL;
+		case 403:
+		case 404:
+			if (clever->is_reading)
+				scope_was_refused(call);
+			else if (call->status == 403 || is_user_token(clever))
+				token_was_refused(clever, call->status);
+			else
+				sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL,
+						 "It was asked for the districts of Clever's Data API.",
+						 "Check the server's options \"base_url\" and \"api_version\"; base_url has no version in it.",
+						 "\"%s\" does not know the Data API %s", host,
+						 clever->version);
+			return SIS_REST_FAIL;
+		case 400:
+			if (!clever->is_reading)
+			{
+				token_was_refused(clever, call->status);
+				return SIS_REST_FAIL;
+			}
+			break;
+		case 413:
+			sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL,
+					 psprintf("It was asked for %d records a page.",
+							  clever->page_size),
+					 "Set the server's option \"page_size\" to a smaller number.",
+					 "\"%s\" refuses pages of that size", host);
+			return SIS_REST_FAIL;
+		default:
+			break;
+	}
+	sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL, NULL,
+			 "Check the server's options \"base_url\" and \"api_version\".",
+			 "could not read \"%s\" from \"%s\": status %d", call->collection,
+			 host, call->status);
+	return SIS_REST_FAIL;
+}
+
+/* ----------
+ * The district
+ * ----------
+ */
+
+static char *
+text_of(const SisJsonNode *node, const char *key)
+{
+	SisValue	value = sis_json_find(node, key);
+
+	return value.data != NULL ? pnstrdup(value.data, value.len) : pstrdup("");
+}
+
+static void
+district_record(SisRestCall *call, const SisJsonNode *item)
+{
+	Clever	   *clever = clever_of(call);
+	const SisJsonNode *data = sis_json_member(item, "data");
+	MemoryContext old = MemoryContextSwitchTo(clever->cxt);
+
+	clever->asked.nrecords++;
+	clever->asked.id = text_of(data, "id");
+	clever->asked.last_sync = text_of(data, "last_sync");
+	clever->asked.state = text_of(data, "state");
+	MemoryContextSwitchTo(old);
+}
+
+/* A page that comes a second time is counted once. */
+static bool
+district_begins(SisRestCall *call)
+{
+	memset(&clever_of(call)->asked, 0, sizeof(District));
+	return true;
+}
+
+static bool
+district_end(SisRestCall *call)
+{
+	Clever	   *clever = clever_of(call);
+	const District *asked = &clever->asked;
+
+	if (asked->nrecords == 0)
+		return sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
+						"The list of districts that the token may read is empty.",
+						"Check at Clever that the district is still connected to the application.",
+						"the token is of no district");
+	if (asked->nrecords > 1 || asked->id[0] == '\0')
+		return sis_fail(clever->failure, SIS_ERR_MALFORMED, NULL,
+						psprintf("%d districts came; a token is of one, which has an ID.",
+								 asked->nrecords),
+						"Check the server's option \"base_url\".",
+						"\"%s\" does not answer as Clever's Data API does",
+						sis_url_host(call->url));
+	if (clever->district_id != NULL &&
+		strcmp(asked->id, clever->district_id) != 0)
+		return sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
+						psprintf("The token is of district \"%s\".",
+								 sis_printable(asked->id)),
+						"Check the server's option \"district_id\", or set the token of that district with ALTER USER MAPPING.",
+						"the token is not of district \"%s\"",
+						sis_printable(clever->district_id));
+	return true;
+}
+
+static void
+district_reject(SisRestCall *call, const SisJsonNode *record,
+				const char *reason)
+{
+	district_record(call, NULL);
+}
+
+static bool
+ask_district(Clever *clever)
+{
+	SisRestCall *call = sis_rest_call(clever->rest);
+	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
+
+	page->clever = clever;
+	call->collection = "districts";
+	call->url = psprintf("%s/%s/districts", clever->base_url, clever->version);
+	call->array = "data";
+	call->arg = page;
+	call->next = district_begins;
+	call->record = district_record;
+	call->reject = district_reject;
+	call->end = district_end;
+	sis_rest_add(call);
+	return sis_rest_run(clever->rest);
+}
+
+/* ----------
+ * Lists
+ * ----------
+ */
+
+static void add_page(Chain *chain);
+
+static void
+list_record(SisRestCall *call, const SisJsonNode *item)
+{
+	const Page *page = call->arg;
+
+	sis_clever_put(page->clever->records, page->chain->list, item, call->sink,
+				   call->collection, call->line);
+}
+
+static void
+list_reject(SisRestCall *call, const SisJsonNode *item, const char *reason)
+{
+	const Page *page = call->arg;
+
+	sis_clever_reject(page->chain->list,
+					  sis_json_id(call->json, sis_clever_id(item)),
+					  call->sink, call->collection, call->line, reason);
+}
+
+/* The link to the next page; NULL: this is the last one. */
+static char *
+next_link(const SisRestCall *call)
+{
+	const SisJsonNode *links = sis_json_beside(call->json, "links");
+	int			n = sis_json_length(links);
+
+	for (int i = 0; i < n; i++)
+	{
+		const SisJsonNode *link = sis_json_item(links, i);
+		SisValue	rel = sis_json_find(link, "rel");
+
+		if (rel.len == 4 && memcmp(rel.data, "next", 4) == 0)
+			return text_of(link, "uri");
+	}
+	return NULL;
+}
+
+/*
+ * Takes the cursor from a link to the next page, which must be a page of the
+ * same service.  Cursors are IDs, and lists are in the order of IDs: one that
+ * does not come after the last would lead round in circles.
+ */
+static bool
+take_cursor(SisRestCall *call, const char *link, char **cursor)
+{
+	const Page *page = call->arg;
+	Clever	   *clever = page->clever;
+	bool		is_relative = link[0] == '/' && link[1] != '/' &&
+		link[1] != '\\';
+
+	if (!is_relative && !sis_url_same_origin(link, clever->base_url))
+		return sis_fail(clever->failure, SIS_ERR_UNAVAILABLE, NULL,
+						psprintf("The link points to \"%s\", and is not followed.",
+								 sis_url_host(link)), NULL,
+						"the next page of \"%s\" is at another host",
+						call->collection);
+	*cursor = sis_url_parameter(link, "starting_after");
+	if (*cursor == NULL ||
+		(!page->is_known && strcmp(*cursor, page->chain->cursor) <= 0))
+		return sis_fail(clever->failure, SIS_ERR_INCOMPLETE, NULL,
+						psprintf("After %lld records the link to the next page %s.",
+								 (long long) (page->chain->nrecords + call->nrecords),
+								 *cursor == NULL ? "has no cursor" :
+								 "does not lead on"),
+						"Run the sync again later.",
+						"the pages of \"%s\" have no end", call->collection);
+	return true;
+}
+
+/* A page that comes a second time must lead to where it led before. */
+static bool
+is_same_page(const Page *page, const SisRestCall *call, const char *cursor)
+{
+	if (page->nrecords != call->nrecords)
+		return false;
+	if (page->next == NULL || cursor == NULL)
+		return page->next == NULL && cursor == NULL;
+	return strcmp(page->next, cursor) == 0;
+}
+
+/* Asks for the page behind this one, if there is one. */
+static bool
+next_page(SisRestCall *call)
+{
+	Page	   *page = call->arg;
+	Chain	   *chain = page->chain;
+	char	   *link = next_link(call);
+	char	   *cursor = NULL;
+
+	if (link != NULL && call->nrecords > 0 &&
+		!take_cursor(call, link, &cursor))
+		return false;
+	if (page->is_known)
+		return is_same_page(page, call, cursor) ||
+			sis_fail(chain->clever->failure, SIS_ERR_INCOMPLETE, NULL,
+					 "A page that was asked for twice came with other records.",
+					 "Run the sync again later.",
+					 "the pages of \"%s\" do not hold still",
+					 call->collection);
+	page->is_known = true;
+	page->nrecords = call->nrecords;
+	chain->nrecords += call->nrecords;
+	if (cursor == NULL)
+		return true;
+	page->next = MemoryContextStrdup(call->cxt, cursor);
+	chain->cursor = MemoryContextStrdup(chain->clever->cxt, cursor);
+	add_page(chain);
+	return true;
+}
+
+/* Asks for the page at the chain's cursor. */
+static void
+add_page(Chain *chain)
+{
+	Clever	   *clever = chain->clever;
+	SisRestCall *call = sis_rest_call(clever->rest);
+	Page	   *page = MemoryContextAllocZero(call->cxt, sizeof(Page));
+	const char *name = list_names[chain->list];
+	MemoryContext old = MemoryContextSwitchTo(call->cxt);
+
+	page->clever = clever;
+	page->chain = chain;
+	call->collection = name;
+	call->url = psprintf("%s/%s/%s%climit=%d%s%s", clever->base_url,
+						 clever->version, name,
+						 strchr(name, '?') != NULL ? '&' : '?',
+						 clever->page_size,
+						 chain->cursor[0] != '\0' ? "&starting_after=" : "",
+						 sis_url_encode(chain->cursor));
+	MemoryContextSwitchTo(old);
+	call->array = "data";
+	call->first = chain->nrecords + 1;
+	call->arg = page;
+	call->next = next_page;
+	call->record = list_record;
+	call->reject = list_reject;
+
+	/* a chain that has begun goes on: the longest must never wait */
+	if (chain->cursor[0] != '\0')
+		sis_rest_add_first(call);
+	else
+		sis_rest_add(call);
+}
+
+/* Reads all lists into a new spool. */
+static bool
+pull(Clever *clever)
+{
+	Chain	   *chains = palloc0(sizeof(Chain) * SIS_N_CLEVER_LISTS);
+
+	if (clever->spool != NULL)
+		sis_recordspool_free(clever->spool);
+	clever->spool = sis_recordspool_create(clever->wants);
+	sis_rest_set_spool(clever->rest, clever->spool);
+	for (int list = 0; list < SIS_N_CLEVER_LISTS; list++)
+	{
+		chains[list].clever = clever;
+		chains[list].list = (SisCleverList) list;
+		chains[list].cursor = "";
+		add_page(&chains[list]);
+	}
+	if (!sis_rest_run(clever->rest))
+		return false;
+	if (sis_recordspool_rows(clever->spool) > 0)
+		return true;
+	return sis_fail(clever->failure, SIS_ERR_CREDENTIALS, NULL,
+					"The token is good, and each of the district's lists is empty: sharing has been switched off.",
+					"Have the district's administrator share schools with the application at Clever.",
+					"the district shares no data");
+}
+
+/* Reads the district as it is at one time. */
+static bool
+pull_whole(Clever *clever)
+{
+	if (!ask_district(clever))
+		return false;
+	clever->is_reading = true;
+	for (int i = 0; i < MAX_PULLS; i++)
+	{
+		clever->district = clever->asked;
+		if (!pull(clever) || !ask_district(clever))
+			return false;
+		if (strcmp(clever->asked.id, clever->district.id) == 0 &&
+			strcmp(clever->asked.last_sync, clever->district.last_sync) == 0)
+		{
+			clever->district = clever->asked;
+			return true;
+		}
+	}
+	return sis_fail(clever->failure, SIS_ERR_INCOMPLETE, NULL,
+					psprintf("It was read %d times, and each time the district was synced into Clever meanwhile.",
+							 MAX_PULLS),
+					"Run the sync again later.",
+					"the district's data does not hold still");
+}
+
+/* ----------
+ * The provider
+ * ----------
+ */
+
+void *
+sis_clever_fetch(const SisSource *source, const SisWants *wants,
+				 SisFailure *failure)
+{
+	static const SisRestService service = {
+		"Clever", bearer_authorization, data_refused
+	};
+	Clever	   *clever = palloc0(sizeof(Clever));
+	const char *base_url = sis_source_option(source, "base_url");
+	const char *token_url = sis_source_option(source, "token_url");
+	const char *version = sis_source_option(source, "api_version");
+	size_t		len;
+
+	clever->source = source;
+	clever->wants = wants;
+	clever->failure = failure;
+	clever->cxt = CurrentMemoryContext;
+	clever->base_url = pstrdup(base_url != NULL ? base_url : DEFAULT_BASE_URL);
+	for (len = strlen(clever->base_url); clever->base_url[len - 1] == '/';)
+		clever->base_url[--len] = '\0';
+	clever->token_url = token_url != NULL ? token_url : DEFAULT_TOKEN_URL;
+	clever->version = version != NULL ? version : DEFAULT_VERSION;
+	clever->district_id = sis_source_option(source, "district_id");
+	clever->page_size = sis_rest_number(source, "page_size",
+										DEFAULT_PAGE_SIZE);
+	if (!load_credentials(clever))
+		return NULL;
+
+	clever->records = sis_clever_records_create(wants);
+	clever->rest = sis_rest_create(source, &service, NULL, failure);
+	if (clever->token == NULL && !fetch_token(clever))
+		return NULL;
+	if (!pull_whole(clever))
+		return NULL;
+	sis_rest_close(clever->rest);
+	return clever;
+}
+
+static bool
+read_digits(const char *text, int n, int *value)
+{
+	*value = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		*value = *value * 10 + (text[i] - '0');
+	}
+	return true;
+}
+
+/* A time as Clever writes it, "2026-09-11T07:10:44.512Z"; 0: it is none. */
+static TimestampTz
+read_time(const char *text)
+{
+	int			year,
+				month,
+				day,
+				hour,
+				minute,
+				second,
+				millisecond = 0;
+	int64		seconds;
+
+	if (strlen(text) < 20 || text[strlen(text) - 1] != 'Z' ||
+		!read_digits(text, 4, &year) || !read_digits(text + 5, 2, &month) ||
+		!read_digits(text + 8, 2, &day) || !read_digits(text + 11, 2, &hour) ||
+		!read_digits(text + 14, 2, &minute) ||
+		!read_digits(text + 17, 2, &second) || month < 1 || month > 12 ||
+		day < 1 || day > 31)
+		return 0;
+	if (text[19] == '.' && !read_digits(text + 20, 3, &millisecond))
+		millisecond = 0;
+	seconds = (int64) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) *
+		SECS_PER_DAY + hour * SECS_PER_HOUR + minute * SECS_PER_MINUTE + second;
+	return seconds * USECS_PER_SEC + millisecond * INT64CONST(1000);
+}
+
+/* Data that stands still is said to be so, and is no failure. */
+static void
+note_state(const District *district, SisSink *sink)
+{
+	if (strcmp(district->state, "paused") == 0)
+		appendStringInfoString(&sink->note,
+							   "Clever has paused the syncs of this district: its data stands still.");
+	else if (strcmp(district->state, "error") == 0 ||
+			 strcmp(district->state, "pending") == 0)
+		appendStringInfo(&sink->note,
+						 "Clever reports the state \"%s\" of this district: its last sync into Clever did not succeed, and the data is of %s.",
+						 district->state,
+						 district->last_sync[0] != '\0' ?
+						 sis_printable(district->last_sync) : "an earlier one");
+}
+
+bool
+sis_clever_read(void *fetched, SisSink *sink)
+{
+	Clever	   *clever = fetched;
+
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sink->offer[type] = SIS_OFFER_FULL;
+	sink->district_id = clever->district.id;
+	sink->as_of = read_time(clever->district.last_sync);
+	note_state(&clever->district, sink);
+	sis_recordspool_replay(clever->spool, sink);
+	return true;
+}
