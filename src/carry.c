@@ -50,6 +50,7 @@ typedef struct Carry
 	SisRecordType type;
 	const SisRecordDesc *desc;
 	bool		by_roles;		/* a record needs its roles (1.2) */
+	bool		links_by_role;	/* so do the ends of links */
 	uint64		role_columns;	/* what roles bring */
 	uint64		school_columns;	/* of one who moves */
 	SisRecord  *record;
@@ -121,11 +122,15 @@ gone_sql(const Carry *carry, const char **joins)
 							  named_sql(carry, SIS_STUDENT),
 							  named_sql(carry, SIS_CONTACT));
 
-			/* a relationship comes from the contact's own row, and from
-			 * nowhere else: so it tells whose row had the link */
-			return "CASE WHEN e1.source_id IS NOT NULL AND e2.source_id IS NOT NULL THEN true "
-				"WHEN e1.source_id IS NOT NULL THEN t.relationship IS NULL "
-				"WHEN e2.source_id IS NOT NULL THEN t.relationship IS NOT NULL ELSE false END";
+			/*
+			 * A relationship comes from the contact's own row, and from
+			 * nowhere else: so it tells whose row had the link.  Not in 1.2,
+			 * where the roles that make it may come apart from the row.
+			 */
+			return psprintf("CASE WHEN e1.source_id IS NOT NULL AND e2.source_id IS NOT NULL THEN true "
+							"WHEN e1.source_id IS NOT NULL THEN t.relationship IS NULL AND %s "
+							"WHEN e2.source_id IS NOT NULL THEN t.relationship IS NOT NULL ELSE false END",
+							carry->links_by_role ? "false" : "true");
 		default:
 			break;
 	}
@@ -416,6 +421,8 @@ sis_carry_stored(SisStage *stage, const SisRun *run)
 	carry.stage = stage;
 	carry.run = run;
 	carry.record = sis_record_create();
+	carry.links_by_role =
+		(sink->needs_parts[SIS_CONTACT] & SIS_PART_ROLE) != 0;
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		if (sink->offer[t] != SIS_OFFER_DELTA)

@@ -11,9 +11,11 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/textlist.h"
 #include "delta.h"
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -24,6 +26,8 @@ typedef struct DeltaReceiver
 	SisDelta   *delta;
 	SisTypeDelta *type;
 	TupleDesc  *desc;			/* where that of the rows goes */
+	int			last_len;		/* of the last create's ID */
+	char		last_id[SIS_MAX_VALUE_BYTES];
 } DeltaReceiver;
 
 static const char *const store_names[] = {
@@ -104,6 +108,24 @@ is_reject(int stand)
 	return stand == SIS_STAND_LOST || stand == SIS_STAND_LAGGING;
 }
 
+/* Many sources send records in the order of their IDs: sorting is for others. */
+static void
+check_order(DeltaReceiver *receiver, Datum id)
+{
+	text	   *t = DatumGetTextPP(id);
+	SisValue	last = {receiver->last_id, receiver->last_len};
+	SisValue	this = {VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)};
+
+	if (receiver->type->unsorted)
+		return;
+	receiver->type->unsorted = this.len > SIS_MAX_VALUE_BYTES ||
+		sis_compare_values(last, this) > 0;
+	if (receiver->type->unsorted)
+		return;
+	memcpy(receiver->last_id, this.data, this.len);
+	receiver->last_len = this.len;
+}
+
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -114,6 +136,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 				stand;
 
 	slot_getsomeattrs(slot, 2);
+	if (slot->tts_isnull[0])
+		return true;
 	act = DatumGetChar(slot->tts_values[0]) & 0x7F;
 	isnull = slot->tts_isnull[1];
 	stand = isnull ? 0 : DatumGetChar(slot->tts_values[1]) & 0x7F;
@@ -123,6 +147,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	switch (act)
 	{
 		case SIS_ACT_CREATE:
+			check_order(receiver, slot_getattr(slot, SIS_DELTA_SOURCE_ID + 1,
+											   &isnull));
 			tuplestore_puttupleslot(get_store(receiver->delta, type,
 											  SIS_DELTA_CREATES), slot);
 			type->rows[SIS_DELTA_CREATES]++;

@@ -21,6 +21,9 @@
 #define SIS_ACT_SKIP		'o'	/* received and not taken */
 #define SIS_ACT_BACK		'b'	/* undo: archived again, as it was */
 
+/* The first column of a delta that is the record's own (from 0): source_id. */
+#define SIS_DELTA_SOURCE_ID	8
+
 /* How a staged row stands; the second column of a delta. */
 #define SIS_STAND_IN		'a'	/* active and in scope */
 #define SIS_STAND_OUT		'o'	/* active, out of scope */
@@ -50,6 +53,8 @@ typedef struct SisTypeDelta
 	TupleDesc	pairs_desc;
 	bool		registered;
 	bool		compared;
+	bool		first;			/* nothing of the type was stored */
+	bool		unsorted;		/* creates are not in the order of their IDs */
 	int64		in_force;		/* N; counted while comparing */
 	int64		by_act[128];
 	int64		by_stand[128];

@@ -123,15 +123,42 @@ check_whole_before(SisRun *run, SisRecordType type)
 								sis_record_desc(type)->name)));
 }
 
+/* What a package named is not named again: says when one was not applied. */
+static void
+note_failed_packages(SisRun *run)
+{
+	SisParams	params = {0};
+
+	sis_param_text(&params, run->sync->name);
+	sis_param_int8(&params, run->id);
+	sis_exec_as_owner("SELECT count(*), max(r.id) FROM sis_sync.run r WHERE r.sync = $1 AND r.id < $2 "
+					  "AND r.kind = 'sync' AND NOT r.dry_run AND r.status IN ('failed', 'interrupted') "
+					  "AND r.error_code IS DISTINCT FROM 'SI001' "
+					  "AND EXISTS (SELECT 1 FROM sis_sync.run_count c WHERE c.run_id = r.id AND c.offered = 'delta') "
+					  "AND r.id > coalesce((SELECT max(w.id) FROM sis_sync.run w JOIN sis_sync.run_count c ON c.run_id = w.id "
+					  "WHERE w.sync = $1 AND w.status = 'succeeded' AND NOT w.dry_run "
+					  "AND c.record_type = 'student' AND c.offered = 'full'), 0)",
+					  &params, SPI_OK_SELECT);
+	if (sis_value_int8(0, 1) > 0)
+		sis_run_note(run, "%lld package(s) of changes failed since whole files last came, the last of them in run %lld: what they named is missing unless they were read again since.",
+					 (long long) sis_value_int8(0, 1),
+					 (long long) sis_value_int8(0, 2));
+}
+
 void
 sis_guard_offers(SisRun *run)
 {
+	bool		is_delta = false;
+
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
 
 		if (run->counts[type].offer == SIS_OFFER_DELTA)
+		{
 			check_whole_before(run, type);
+			is_delta = true;
+		}
 		if (run->counts[type].offer == SIS_OFFER_MISSING &&
 			sis_roster_has(run->roster, type, run->sync->id,
 						   "sis_managed AND archived_at IS NULL"))
@@ -144,6 +171,8 @@ sis_guard_offers(SisRun *run)
 					 err_generic_string(PG_DIAG_TABLE_NAME,
 										sis_record_desc(type)->name)));
 	}
+	if (is_delta)
+		note_failed_packages(run);
 }
 
 void

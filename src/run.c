@@ -101,9 +101,9 @@ find_provider(const SisSource *source)
 	if (provider == NULL)
 		ereport(ERROR,
 				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
-				 errmsg("sources of the foreign-data wrapper \"%s\" cannot be read yet",
+				 errmsg("the foreign-data wrapper \"%s\" is none of sis_sync's",
 						source->wrapper),
-				 errdetail("This version of sis_sync reads sis_directory.")));
+				 errhint("Use a server of sis_directory, sis_sftp, sis_clever, sis_oneroster or sis_classlink.")));
 	return provider;
 }
 
@@ -197,7 +197,8 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 		failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
 	}
 	MemoryContextDelete(cxt);
-	sis_runlog_staged(run);
+	if (fetched != NULL)
+		sis_runlog_staged(run);
 }
 
 /* ----------

@@ -57,6 +57,8 @@ typedef struct SisRun
 	char	  **schools;		/* source_ids of the schools in scope */
 	int			nschools;		/* -1: all schools */
 	bool		ends_missing;	/* an end of a link is known and not there */
+	int			links_whole;	/* types (SIS_TYPE_BIT) of which every staged
+								 * link has been found to have both ends */
 	bool		sections_past;	/* a stored section has ended or is frozen */
 	int64		approved_run;	/* whose held records may go; 0: none */
 	int64		approved;		/* of them, those that are gone tonight */

@@ -148,7 +148,8 @@ char *
 sis_scope_staged_sql(const SisRun *run, SisRecordType type, bool wide)
 {
 	bool		link = sis_record_desc(type)->is_link;
-	bool		ends = link && (wide || run->ends_missing);
+	bool		ends = link && (wide || run->ends_missing) &&
+		(run->links_whole & SIS_TYPE_BIT(type)) == 0;
 	StringInfoData sql;
 
 	initStringInfo(&sql);
@@ -303,6 +304,17 @@ sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
  * ----------
  */
 
+static TupleDesc
+relation_desc(void)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(2);
+
+	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
+	TupleDescInitEntry(desc, 2, "state", INT4OID, -1, 0);
+	return desc;
+}
+
 static void
 add_relation(SisScope *scope, const char *name, const char *sql)
 {
@@ -449,16 +461,52 @@ any_other(const char *relation, int state)
 							 NULL, SPI_OK_SELECT) > 0;
 }
 
+/* Staged links of a type whose end is not among those of the relation. */
+static char *
+endless_sql(const SisRun *run, SisRecordType type, const char *end,
+			const char *resolved)
+{
+	return psprintf("SELECT s.source_id, 0 FROM %s s WHERE s.run_id = $1 AND s.status = 'active' "
+					"AND NOT EXISTS (SELECT 1 FROM %s e WHERE e.source_id = s.%s)",
+					sis_stage_leaf(type, run->slot), resolved, end);
+}
+
+/*
+ * Two anti-joins of a column each: joined with whole rows, both ends at once,
+ * the relations (which have no statistics) would not be what is hashed.
+ */
+void
+sis_scope_check_links(SisRun *run, SisRecordType type)
+{
+	bool		enrollment = type == SIS_ENROLLMENT;
+	SisParams	params;
+	SisRelation endless;
+
+	if (run->ends_missing)
+		return;
+	sis_scope_params(run, &params);
+	endless = sis_relation_open("endless", relation_desc(),
+								psprintf("%s UNION ALL %s LIMIT 1",
+										 enrollment ?
+										 endless_sql(run, type, "section_source_id", "resolved_section") :
+										 endless_sql(run, type, "student_source_id", "resolved_student"),
+										 enrollment ?
+										 endless_sql(run, type, "person_source_id", "resolved_person") :
+										 endless_sql(run, type, "contact_source_id", "resolved_contact")),
+								&params);
+	if (tuplestore_tuple_count(endless.store) == 0)
+		run->links_whole |= SIS_TYPE_BIT(type);
+	sis_relation_close(&endless);
+}
+
 SisScope *
 sis_scope_open(SisRun *run)
 {
 	SisScope   *scope = palloc0(sizeof(SisScope));
 
 	sis_scope_params(run, &scope->params);
-	scope->desc = CreateTemplateTupleDesc(2);
-	TupleDescInitEntry(scope->desc, 1, "source_id", TEXTOID, -1, 0);
-	TupleDescInitEntryCollation(scope->desc, 1, C_COLLATION_OID);
-	TupleDescInitEntry(scope->desc, 2, "state", INT4OID, -1, 0);
+	scope->desc = relation_desc();
+	run->links_whole = 0;
 	add_sections(scope, run);
 	add_persons(scope, run);
 	add_contacts(scope, run);

@@ -29,6 +29,12 @@ extern char *sis_scope_staged_sql(const SisRun *run, SisRecordType type,
 extern int64 sis_scope_count_out(const SisRun *run, SisRecordType type);
 
 /*
+ * Looks for the ends of every staged link of a type.  When all are there, and
+ * run->links_whole says so, a wide stand need not look for them either.
+ */
+extern void sis_scope_check_links(SisRun *run, SisRecordType type);
+
+/*
  * The stored rows of the sync as a subquery.  Wide: source_id, fingerprint,
  * fingerprint_version, sis_managed, archived_at, in_force (it counts in N),
  * archived_reason, archived_run, updated_run, restored_run, frozen, ended and

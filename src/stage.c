@@ -38,12 +38,19 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* A buffer is written when it holds so many rows or bytes (as in COPY). */
-#define MAX_BUFFERED_ROWS	1000
+/* A buffer is written when it holds so many rows or bytes: half of COPY's
+ * rows, since nine buffers are filled in turn and share the cache. */
+#define MAX_BUFFERED_ROWS	500
 #define MAX_BUFFERED_BYTES	(256 * 1024)
 
 /* So many notes on values of a type are logged; more of them say no more. */
 #define MAX_NOTES			1000
+
+/*
+ * So many rejects of a type are logged one by one.  All of them are counted,
+ * and stand in the staging tables, which no WAL is written for.
+ */
+#define MAX_LOGGED_REJECTS	100000
 
 /* A leaf above this is analyzed: an estimate of no rows ruins a plan. */
 #define ANALYZE_ROWS		10000
@@ -76,6 +83,7 @@ static const int seen_kb[SIS_N_RECORD_TYPES] = {
 typedef struct StageBuffer
 {
 	Relation	rel;
+	TupleDesc	desc;			/* a copy: slots need not count references */
 	BulkInsertState bulk;
 	Oid			statuses[SIS_N_STATUSES];
 	TupleTableSlot **slots;
@@ -109,6 +117,7 @@ struct SisStage
 	TupleDesc	suspect_desc;
 	TupleTableSlot *suspect_slot;
 	int64		nnotes[SIS_N_RECORD_TYPES];
+	int64		nlogged[SIS_N_RECORD_TYPES];
 	SisRejectLog *rejects;
 	MemoryContext row_cxt;		/* of a rejected row's JSON; reset each time */
 };
@@ -134,6 +143,7 @@ open_buffer(SisStage *stage, SisRecordType type)
 	if (RelationGetDescr(buffer->rel)->natts != natts)
 		elog(ERROR, "staging table \"%s\" has %d columns, not %d", leaf,
 			 RelationGetDescr(buffer->rel)->natts, natts);
+	buffer->desc = CreateTupleDescCopy(RelationGetDescr(buffer->rel));
 	for (int i = 0; i < SIS_N_STATUSES; i++)
 		buffer->statuses[i] = sis_status_oid((SisStageStatus) i,
 											 RelationGetDescr(buffer->rel));
@@ -243,6 +253,15 @@ sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
 		column, reason, row, loaded
 	};
 
+	if (!loaded && stage->nlogged[type]++ >= MAX_LOGGED_REJECTS)
+	{
+		if (stage->nlogged[type] == MAX_LOGGED_REJECTS + 1)
+			appendStringInfo(&stage->sink.note,
+							 "%sOf the rejects of type %s the first %d are logged one by one.",
+							 stage->sink.note.len > 0 ? " " : "",
+							 reject.record_type, MAX_LOGGED_REJECTS);
+		return;
+	}
 	sis_rejectlog_add(stage->rejects, &reject);
 }
 
@@ -367,8 +386,7 @@ sis_stage_write(SisStage *stage, SisRecord *record, SisStageStatus status,
 	if (slot == NULL)
 	{
 		old = MemoryContextSwitchTo(stage->cxt);
-		slot = MakeSingleTupleTableSlot(RelationGetDescr(buffer->rel),
-										&TTSOpsHeapTuple);
+		slot = MakeSingleTupleTableSlot(buffer->desc, &TTSOpsHeapTuple);
 		buffer->slots[buffer->nused] = slot;
 		MemoryContextSwitchTo(old);
 	}

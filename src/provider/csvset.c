@@ -708,6 +708,7 @@ sis_csvset_read(void *arg, SisSink *sink)
 		return false;
 	if (set.is_delta)
 		set_unchanged(&set);
-	sink->as_of = time_t_to_timestamptz(set.newest);
+	/* a host that tells no times gives the beginning of time */
+	sink->as_of = set.newest > 0 ? time_t_to_timestamptz(set.newest) : 0;
 	return true;
 }

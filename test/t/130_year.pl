@@ -328,6 +328,34 @@ is($s->value("SELECT count(*) FROM <roster>.student WHERE sync_id = <id>"
 		  . " AND archived_at IS NULL AND email NOT LIKE 'new\@%'"),
 	2, 'taken over: both are as they were');
 
+# An application writes such a row while a first load is under way.
+my $m = SampleSync->new($node, $db, 'meanwhile',
+	district => District->new(students => 50, sections => 5, staff => 5, enroll => 2));
+$m->do('CREATE FUNCTION public.be_first() RETURNS trigger LANGUAGE plpgsql AS $$'
+	  . ' BEGIN INSERT INTO <roster>.student (sync_id, source_id, given_name,'
+	  . " family_name, sis_managed) VALUES (<id>, 'stu-000007', 'Own', 'Row', false)"
+	  . ' ON CONFLICT DO NOTHING; RETURN NULL; END $$');
+$m->do('CREATE TRIGGER be_first BEFORE INSERT ON <roster>.student'
+	  . ' FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0)'
+	  . ' EXECUTE FUNCTION public.be_first()');
+$m->succeeds('an application writes an ID of the feed in the middle of a first load');
+$m->do('DROP TRIGGER be_first ON <roster>.student');
+$m->counts_are('written meanwhile', student => { created => 49 });
+is_deeply($m->rows("SELECT given_name, family_name, sis_managed"
+		  . " FROM <roster>.student WHERE sync_id = <id>"
+		  . " AND source_id = 'stu-000007'"),
+	[ [ 'Own', 'Row', 'f' ] ], 'written meanwhile: it is left alone');
+
+# A first load that meets a unique index of the application's own
+$m = SampleSync->new($node, $db, 'unique',
+	district => District->new(students => 50, sections => 5, staff => 5, enroll => 2));
+$m->do('CREATE UNIQUE INDEX one_school ON <roster>.student (school_source_id)'
+	  . ' WHERE sync_id = <id>');
+$m->ends_in('23505', 'a unique index of the application\'s own');
+is($m->value('SELECT count(*) FROM <roster>.student WHERE sync_id = <id>'), 0,
+	'and nothing is written');
+$m->do('DROP INDEX <roster>.one_school');
+
 # ----------
 # Rollover: what was archived stays so where restore_returning is false
 # ----------

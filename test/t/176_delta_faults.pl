@@ -348,4 +348,14 @@ for my $layout (qw(oneroster11 oneroster12))
 	is(live($s, 'student'), 0, 'no roster of one student');
 }
 
+# Files without a time of change are not of 1970.
+{
+	my $d = District->new(students => 20, sections => 2, staff => 2, enroll => 1);
+	my ($s) = load('times', $d);
+
+	$s->write(mtime => 0);
+	$s->run_succeeds('no times');
+	is($s->last_run->{source_as_of}, undef, 'nothing is said of their time');
+}
+
 done_testing();
