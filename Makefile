@@ -31,6 +31,7 @@ OBJS = \
 	src/rejectlog.o \
 	src/slot.o \
 	src/fold.o \
+	src/fold_group.o \
 	src/carry.o \
 	src/settings.o \
 	src/provider/provider.o \

@@ -9,7 +9,7 @@
  * rows, so that the next night does not undo what this one did (rule 4).
  *
  * How it works: a cursor delivers the rows in the order of their IDs; rows of
- * one ID are collected and judged together.  What was united is written as a
+ * one ID are collected and judged together (fold_group.c).  What was united is written as a
  * row of its own; the rows it came from stay, with another status.
  */
 #include "postgres.h"
@@ -21,6 +21,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fold.h"
+#include "fold_group.h"
 #include "miscadmin.h"
 #include "slot.h"
 #include "storage/itemptr.h"
@@ -32,7 +33,6 @@
 
 /* No person has so many schools, roles or contacts; a hostile file may. */
 #define MAX_ROWS_OF_ID	1000
-#define MARK_ROWS		1000
 
 #define IN_REPEATED_SQL "source_id IN (SELECT source_id FROM repeated)"
 
@@ -51,59 +51,13 @@ enum
 	COL_FIRST
 };
 
-typedef struct FoldRow
-{
-	ItemPointerData tid;
-	int			part;
-	bool		repeats;
-	bool		ended;			/* a role that ends */
-	bool		deleted;
-	bool		rejected;
-	bool		is_part;		/* already has the status "part" */
-	bool		has_stored;		/* the roster has a fingerprint of this ID */
-	int64		stored;			/* it */
-	bool		is_stored;		/* the roster has just this version */
-	char	   *source;
-	int64		line;
-	uint64		keep;
-	SisValue	last_modified;
-	int64		fingerprint;
-	SisValue	values[SIS_MAX_COLUMNS];
-} FoldRow;
-
-typedef struct Fold
-{
-	SisStage   *stage;
-	SisRecordType type;
-	const SisRecordDesc *desc;
-	char	   *leaf;
-	int			needs_parts;
-	int			school_column;	/* primary school of a person, or -1 */
-	int			schools_column; /* all schools of a person, or -1 */
-	int			roles_column;	/* of staff, else -1 */
-	MemoryContext group_cxt;
-	MemoryContext passed_cxt;	/* of a row that is not kept; reset each time */
-	FoldRow    *rows;			/* of one ID, in group_cxt */
-	int			nrows;
-	int			maxrows;
-	bool		is_made[SIS_MAX_COLUMNS];	/* the result's list was made here */
-	Datum		part_tids[MARK_ROWS];
-	int			npart;
-	Datum		duplicate_tids[MARK_ROWS];
-	int			nduplicate;
-	MemoryContext mark_cxt;
-	SisRecord  *result;
-	bool		delta;			/* a package of changes */
-	int64		nstray;			/* its roles of users that are not known */
-} Fold;
-
 /* ----------
  * Marking rows
  * ----------
  */
 
 static void
-flush_marks(Fold *fold, SisStageStatus status, Datum *tids, int *n)
+flush_marks(SisFold *fold, SisStageStatus status, Datum *tids, int *n)
 {
 	SisParams	params = {0};
 	MemoryContext old;
@@ -122,7 +76,7 @@ flush_marks(Fold *fold, SisStageStatus status, Datum *tids, int *n)
 }
 
 static void
-flush_all_marks(Fold *fold)
+flush_all_marks(SisFold *fold)
 {
 	flush_marks(fold, SIS_STATUS_PART, fold->part_tids, &fold->npart);
 	flush_marks(fold, SIS_STATUS_DUPLICATE, fold->duplicate_tids, &fold->nduplicate);
@@ -130,7 +84,7 @@ flush_all_marks(Fold *fold)
 }
 
 static Datum
-copy_tid(Fold *fold, const FoldRow *row)
+copy_tid(SisFold *fold, const SisFoldRow *row)
 {
 	ItemPointer tid = MemoryContextAlloc(fold->mark_cxt, sizeof(ItemPointerData));
 
@@ -138,21 +92,21 @@ copy_tid(Fold *fold, const FoldRow *row)
 	return PointerGetDatum(tid);
 }
 
-static void
-mark_part(Fold *fold, const FoldRow *row)
+void
+sis_fold_mark_part(SisFold *fold, const SisFoldRow *row)
 {
 	if (row->is_part)
 		return;
 	fold->part_tids[fold->npart++] = copy_tid(fold, row);
-	if (fold->npart == MARK_ROWS)
+	if (fold->npart == SIS_FOLD_MARK_ROWS)
 		flush_all_marks(fold);
 }
 
-static void
-mark_duplicate(Fold *fold, const FoldRow *row)
+void
+sis_fold_mark_duplicate(SisFold *fold, const SisFoldRow *row)
 {
 	fold->duplicate_tids[fold->nduplicate++] = copy_tid(fold, row);
-	if (fold->nduplicate == MARK_ROWS)
+	if (fold->nduplicate == SIS_FOLD_MARK_ROWS)
 		flush_all_marks(fold);
 }
 
@@ -161,13 +115,13 @@ mark_duplicate(Fold *fold, const FoldRow *row)
  * spellings differ, and nobody is at fault.
  */
 static bool
-is_merely_named(const Fold *fold, const FoldRow *row)
+is_merely_named(const SisFold *fold, const SisFoldRow *row)
 {
 	return row->repeats && (fold->type == SIS_TERM || fold->type == SIS_COURSE);
 }
 
-static void
-log_reject(Fold *fold, const FoldRow *row, const char *reason)
+void
+sis_fold_log_reject(SisFold *fold, const SisFoldRow *row, const char *reason)
 {
 	SisValue	id = row->values[SIS_COL_SOURCE_ID];
 
@@ -176,384 +130,6 @@ log_reject(Fold *fold, const FoldRow *row, const char *reason)
 	sis_stage_log_reject(fold->stage, fold->type, row->source, row->line,
 						 id.data, id.len, NULL, reason, NULL, false);
 	sis_stage_counts_for_update(fold->stage, fold->type)->rejected++;
-}
-
-/* ----------
- * Comparing and uniting
- * ----------
- */
-
-/* Does a win over b?  Independent of the order of rows. */
-static bool
-wins(const FoldRow *a, const FoldRow *b)
-{
-	if (a->is_stored != b->is_stored)
-		return a->is_stored;
-	if (a->last_modified.data != NULL && b->last_modified.data != NULL)
-	{
-		int			cmp = sis_compare_values(a->last_modified, b->last_modified);
-
-		if (cmp != 0)
-			return cmp > 0;
-	}
-	if (a->deleted != b->deleted)
-		return b->deleted;
-	if (a->fingerprint != b->fingerprint)
-		return a->fingerprint < b->fingerprint;
-	return a->line < b->line;
-}
-
-/* Could two rows be one record that the layout repeats? */
-static bool
-compatible(const Fold *fold, const SisRecord *result, const FoldRow *row)
-{
-	for (int i = 0; i < fold->desc->ncolumns; i++)
-	{
-		if (fold->desc->columns[i].kind == SIS_KIND_LIST ||
-			fold->desc->columns[i].kind == SIS_KIND_JSONB ||
-			i == fold->school_column)
-			continue;
-		if (result->values[i].data != NULL && row->values[i].data != NULL &&
-			!sis_same_value(result->values[i], row->values[i]))
-			return false;
-	}
-	return true;
-}
-
-/* Puts another list into the result, made by sis_list_*(). */
-static void
-replace_list(Fold *fold, int column, SisValue list)
-{
-	SisValue   *mine = &fold->result->values[column];
-
-	if (fold->is_made[column])
-		pfree((char *) mine->data);
-	fold->is_made[column] = list.data != NULL;
-	*mine = list;
-}
-
-/* Adds what a row has to the result; true when that changed anything. */
-static bool
-unite(Fold *fold, SisRecord *result, const FoldRow *row)
-{
-	bool		changed = false;
-
-	CHECK_FOR_INTERRUPTS();
-	for (int i = 0; i < fold->desc->ncolumns; i++)
-	{
-		SisValue   *mine = &result->values[i];
-		const SisValue *theirs = &row->values[i];
-
-		if ((row->keep & SIS_COLUMN_BIT(i)) == 0 &&
-			(result->keep & SIS_COLUMN_BIT(i)) != 0)
-		{
-			/* a carried record has the stored value in its place */
-			result->keep &= ~SIS_COLUMN_BIT(i);
-			replace_list(fold, i, (SisValue) {NULL, 0});
-			changed = true;
-		}
-		if (theirs->data == NULL || i == SIS_COL_SOURCE_ID)
-			continue;
-		/* no row says which school is the primary one: always the same */
-		if (mine->data == NULL ||
-			(i == fold->school_column && row->part == SIS_PART_BASE &&
-			 sis_compare_values(*theirs, *mine) < 0))
-		{
-			*mine = *theirs;
-			changed = true;
-		}
-		else if (fold->desc->columns[i].kind == SIS_KIND_LIST &&
-				 !sis_same_value(*mine, *theirs))
-		{
-			replace_list(fold, i, sis_list_unite(*mine, *theirs));
-			changed = true;
-		}
-	}
-	return changed;
-}
-
-/* ----------
- * The rows of one ID
- * ----------
- */
-
-static const FoldRow *
-choose_winner(const Fold *fold)
-{
-	const FoldRow *winner = NULL;
-
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		const FoldRow *row = &fold->rows[i];
-
-		if (row->part != SIS_PART_BASE || row->rejected)
-			continue;
-		if (winner == NULL || wins(row, winner))
-			winner = row;
-	}
-	return winner;
-}
-
-/* No row of the record itself was accepted. */
-static void
-fold_without_base(Fold *fold)
-{
-	bool		protected = false;
-
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		if (!fold->rows[i].rejected)
-			continue;
-		if (protected)
-			mark_duplicate(fold, &fold->rows[i]);
-		protected = true;
-	}
-	for (int i = 0; !protected && i < fold->nrows; i++)
-	{
-		if (fold->rows[i].part != SIS_PART_ROLE || fold->rows[i].ended)
-			continue;
-
-		/* a package need not name the user, who may be of a school that is
-		 * not set up: nothing is wrong with the row */
-		if (fold->delta)
-			fold->nstray++;
-		else
-			log_reject(fold, &fold->rows[i], "role of an unknown user");
-	}
-}
-
-static void
-fold_bases(Fold *fold, const FoldRow *winner, bool *changed)
-{
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		const FoldRow *row = &fold->rows[i];
-
-		if (row == winner || row->part != SIS_PART_BASE)
-			continue;
-		if (row->rejected ||
-			(row->fingerprint == winner->fingerprint &&
-			 row->deleted == winner->deleted))
-			mark_duplicate(fold, row);
-		else if (winner->repeats && row->repeats && !winner->deleted &&
-				 !row->deleted && compatible(fold, fold->result, row))
-		{
-			if (unite(fold, fold->result, row))
-				*changed = true;
-			mark_part(fold, row);
-		}
-		else
-		{
-			log_reject(fold, row, "another row has the same ID");
-			mark_duplicate(fold, row);
-		}
-	}
-}
-
-static void
-fold_parts(Fold *fold, bool *changed, int *parts)
-{
-	/* what was received tonight comes before what is stored */
-	static const struct
-	{
-		int			part;
-		bool		carried;
-	}			order[] = {
-		{SIS_PART_ROLE, false}, {SIS_PART_ROLE, true}, {SIS_PART_EXTRA, false}
-	};
-
-	for (int p = 0; p < (int) lengthof(order); p++)
-	{
-		for (int i = 0; i < fold->nrows; i++)
-		{
-			const FoldRow *row = &fold->rows[i];
-
-			if (row->part != order[p].part || row->ended ||
-				(row->line == SIS_CARRIED_LINE) != order[p].carried)
-				continue;
-			if (unite(fold, fold->result, row))
-				*changed = true;
-			*parts |= order[p].part;
-		}
-	}
-}
-
-/* ----------
- * Roles that end (a package of changes)
- * ----------
- */
-
-/* Does a role of tonight hold the person at that school? */
-static bool
-has_role_at(const Fold *fold, SisValue school)
-{
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		const FoldRow *row = &fold->rows[i];
-
-		if (row->part == SIS_PART_ROLE && !row->ended &&
-			row->line != SIS_CARRIED_LINE &&
-			sis_list_has(row->values[fold->schools_column], school))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Takes away a role that ends.  Which role a person has at which school is not
- * stored, so one of several roles is left in place until whole files come:
- * to take away too little archives nobody.  False when nothing is left of the
- * person as a record of this type.
- */
-static bool
-take_away_role(Fold *fold, const FoldRow *row)
-{
-	SisRecord  *result = fold->result;
-	SisValue	school;
-	SisValue   *schools;
-
-	/* a contact goes with the last student it is a contact of */
-	if (fold->schools_column < 0)
-		return true;
-	if (fold->roles_column >= 0)
-	{
-		SisValue	role = sis_list_only(result->values[fold->roles_column]);
-
-		if (role.data == NULL ||
-			!sis_list_has(row->values[fold->roles_column], role))
-			return true;
-	}
-	school = sis_list_only(row->values[fold->schools_column]);
-	if (school.data == NULL)
-		return true;
-	schools = &result->values[fold->schools_column];
-	if (!sis_list_has(*schools, school) || has_role_at(fold, school))
-		return true;
-	replace_list(fold, fold->schools_column, sis_list_without(*schools, school));
-	if (result->values[fold->school_column].data != NULL &&
-		sis_same_value(result->values[fold->school_column], school))
-		result->values[fold->school_column] = sis_list_only(*schools);
-	return schools->data != NULL;
-}
-
-/* True when all roles that made the person a record of this type have ended. */
-static bool
-take_away_roles(Fold *fold)
-{
-	bool		left = true;
-
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		left &= !fold->rows[i].ended || take_away_role(fold, &fold->rows[i]);
-	}
-	return !left;
-}
-
-static void
-begin_result(Fold *fold, const FoldRow *row)
-{
-	SisRecord  *result = fold->result;
-
-	memset(fold->is_made, false, sizeof(fold->is_made));
-	sis_record_reset(result, fold->type, row->source, row->line);
-	result->keep = row->keep;
-	result->repeats = row->repeats;
-	result->last_modified = row->last_modified;
-	memcpy(result->values, row->values,
-		   sizeof(SisValue) * fold->desc->ncolumns);
-}
-
-/* A carried record that tonight's rows change comes from these. */
-static void
-name_source(const Fold *fold, SisRecord *result)
-{
-	for (int i = 0; result->line == SIS_CARRIED_LINE && i < fold->nrows; i++)
-	{
-		result->source = fold->rows[i].source;
-		result->line = fold->rows[i].line;
-	}
-}
-
-/*
- * Of a record that is spread over files the roster has the whole: which of
- * several base rows is the stored version shows with its other parts.
- */
-static void
-compare_whole_with_stored(Fold *fold)
-{
-	int			nbases = 0;
-	bool		spread = false;
-
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		if (fold->rows[i].part != SIS_PART_BASE)
-			spread = true;
-		else if (!fold->rows[i].rejected)
-			nbases++;
-	}
-	if (!spread || nbases < 2)
-		return;
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		FoldRow    *row = &fold->rows[i];
-		bool		changed = false;
-		int			parts = 0;
-
-		if (row->part != SIS_PART_BASE || row->rejected || !row->has_stored)
-			continue;
-		begin_result(fold, row);
-		fold_parts(fold, &changed, &parts);
-		row->is_stored =
-			sis_stage_fingerprint(fold->stage, fold->result) == row->stored;
-	}
-}
-
-static bool
-has_rejected(const Fold *fold)
-{
-	for (int i = 0; i < fold->nrows; i++)
-	{
-		if (fold->rows[i].rejected)
-			return true;
-	}
-	return false;
-}
-
-static void
-fold_group(Fold *fold)
-{
-	const FoldRow *winner;
-	SisRecord  *result = fold->result;
-	SisStageStatus status;
-	bool		changed;
-	int			parts = SIS_PART_BASE;
-
-	if (fold->nrows == 0)
-		return;
-	compare_whole_with_stored(fold);
-	winner = choose_winner(fold);
-
-	/* a rejected part leaves the record incomplete: it is protected instead */
-	if (winner == NULL ||
-		(fold->needs_parts != SIS_PART_BASE && has_rejected(fold)))
-	{
-		fold_without_base(fold);
-		return;
-	}
-	begin_result(fold, winner);
-	name_source(fold, result);
-	changed = winner->is_part;
-	fold_bases(fold, winner, &changed);
-	if (winner->deleted)
-		return;
-	fold_parts(fold, &changed, &parts);
-	if ((parts & fold->needs_parts) != fold->needs_parts || !changed)
-		return;
-	mark_part(fold, winner);
-	status = take_away_roles(fold) ? SIS_STATUS_DELETED : SIS_STATUS_ACTIVE;
-	sis_stage_write(fold->stage, result, status,
-					sis_stage_fingerprint(fold->stage, result));
 }
 
 /* ----------
@@ -587,7 +163,7 @@ text_equals(SisValue value, const char *word)
 
 /* Copies a row of the cursor into the current memory context. */
 static void
-read_row(const Fold *fold, HeapTuple source, TupleDesc desc, FoldRow *row)
+read_row(const SisFold *fold, HeapTuple source, TupleDesc desc, SisFoldRow *row)
 {
 	HeapTuple	tuple = heap_copytuple(source);
 	SisValue	status;
@@ -617,7 +193,7 @@ read_row(const Fold *fold, HeapTuple source, TupleDesc desc, FoldRow *row)
 
 /* Adds a row to the group. */
 static void
-add_row(Fold *fold, HeapTuple tuple, TupleDesc desc)
+add_row(SisFold *fold, HeapTuple tuple, TupleDesc desc)
 {
 	MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
 
@@ -625,8 +201,8 @@ add_row(Fold *fold, HeapTuple tuple, TupleDesc desc)
 	{
 		fold->maxrows = fold->maxrows == 0 ? 8 : fold->maxrows * 2;
 		fold->rows = fold->rows == NULL ?
-			palloc(sizeof(FoldRow) * fold->maxrows) :
-			repalloc(fold->rows, sizeof(FoldRow) * fold->maxrows);
+			palloc(sizeof(SisFoldRow) * fold->maxrows) :
+			repalloc(fold->rows, sizeof(SisFoldRow) * fold->maxrows);
 	}
 	read_row(fold, tuple, desc, &fold->rows[fold->nrows++]);
 	MemoryContextSwitchTo(old);
@@ -634,17 +210,17 @@ add_row(Fold *fold, HeapTuple tuple, TupleDesc desc)
 
 /* Deals with a row that is not added to its group. */
 static void
-pass_over(Fold *fold, HeapTuple tuple, TupleDesc desc, const char *reason)
+pass_over(SisFold *fold, HeapTuple tuple, TupleDesc desc, const char *reason)
 {
 	MemoryContext old = MemoryContextSwitchTo(fold->passed_cxt);
-	FoldRow		row;
+	SisFoldRow		row;
 
 	read_row(fold, tuple, desc, &row);
 	if (row.part == SIS_PART_BASE)
 	{
 		if (reason != NULL)
-			log_reject(fold, &row, reason);
-		mark_duplicate(fold, &row);
+			sis_fold_log_reject(fold, &row, reason);
+		sis_fold_mark_duplicate(fold, &row);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(fold->passed_cxt);
@@ -655,9 +231,9 @@ pass_over(Fold *fold, HeapTuple tuple, TupleDesc desc, const char *reason)
  * of times (a term in each section), and they come one after the other.
  */
 static bool
-is_repeated_again(const Fold *fold, HeapTuple tuple, TupleDesc desc)
+is_repeated_again(const SisFold *fold, HeapTuple tuple, TupleDesc desc)
 {
-	const FoldRow *last = &fold->rows[fold->nrows - 1];
+	const SisFoldRow *last = &fold->rows[fold->nrows - 1];
 	SisValue	status = text_value(tuple, desc, COL_STATUS);
 	bool		isnull;
 
@@ -675,7 +251,7 @@ is_repeated_again(const Fold *fold, HeapTuple tuple, TupleDesc desc)
 }
 
 static void
-reset_group(Fold *fold)
+reset_group(SisFold *fold)
 {
 	MemoryContextReset(fold->group_cxt);
 	fold->rows = NULL;
@@ -684,7 +260,7 @@ reset_group(Fold *fold)
 }
 
 static char *
-cursor_sql(const Fold *fold, const char *roster_table, bool whole)
+cursor_sql(const SisFold *fold, const char *roster_table, bool whole)
 {
 	StringInfoData sql;
 
@@ -702,7 +278,7 @@ cursor_sql(const Fold *fold, const char *roster_table, bool whole)
 }
 
 static void
-read_groups(Fold *fold, Portal portal)
+read_groups(SisFold *fold, Portal portal)
 {
 	for (;;)
 	{
@@ -723,7 +299,7 @@ read_groups(Fold *fold, Portal portal)
 			if (fold->nrows > 0 &&
 				!sis_same_value(id, fold->rows[0].values[SIS_COL_SOURCE_ID]))
 			{
-				fold_group(fold);
+				sis_fold_group(fold);
 				MemoryContextSwitchTo(old);
 				reset_group(fold);
 			}
@@ -743,14 +319,14 @@ read_groups(Fold *fold, Portal portal)
 	{
 		MemoryContext old = MemoryContextSwitchTo(fold->group_cxt);
 
-		fold_group(fold);
+		sis_fold_group(fold);
 		MemoryContextSwitchTo(old);
 	}
 }
 
 /* Of the suspects, those whose ID really stands in more than one row. */
 static SisRelation
-find_repeated(Fold *fold)
+find_repeated(SisFold *fold)
 {
 	SisParams	params = {0};
 	TupleDesc	desc = CreateTemplateTupleDesc(1);
@@ -769,7 +345,7 @@ bool
 sis_fold(SisStage *stage, SisRecordType type, int64 sync_id,
 		 const char *roster_table, int needs_parts, bool whole)
 {
-	Fold	   *fold = palloc0(sizeof(Fold));
+	SisFold	   *fold = palloc0(sizeof(SisFold));
 	Portal		portal;
 	SisRelation repeated = {0};
 	SisParams	params = {0};

@@ -46,6 +46,12 @@
 /* So many notes on values of a type are logged; more of them say no more. */
 #define MAX_NOTES			1000
 
+/*
+ * So many rejects of a type are logged one by one.  All of them are counted,
+ * and stand in the staging tables, which no WAL is written for.
+ */
+#define MAX_LOGGED_REJECTS	100000
+
 /* A leaf above this is analyzed: an estimate of no rows ruins a plan. */
 #define ANALYZE_ROWS		10000
 
@@ -111,6 +117,7 @@ struct SisStage
 	TupleDesc	suspect_desc;
 	TupleTableSlot *suspect_slot;
 	int64		nnotes[SIS_N_RECORD_TYPES];
+	int64		nlogged[SIS_N_RECORD_TYPES];
 	SisRejectLog *rejects;
 	MemoryContext row_cxt;		/* of a rejected row's JSON; reset each time */
 };
@@ -246,6 +253,15 @@ sis_stage_log_reject(SisStage *stage, SisRecordType type, const char *source,
 		column, reason, row, loaded
 	};
 
+	if (!loaded && stage->nlogged[type]++ >= MAX_LOGGED_REJECTS)
+	{
+		if (stage->nlogged[type] == MAX_LOGGED_REJECTS + 1)
+			appendStringInfo(&stage->sink.note,
+							 "%sOf the rejects of type %s the first %d are logged one by one.",
+							 stage->sink.note.len > 0 ? " " : "",
+							 reject.record_type, MAX_LOGGED_REJECTS);
+		return;
+	}
 	sis_rejectlog_add(stage->rejects, &reject);
 }
 

@@ -21,7 +21,6 @@
 #include "base/value.h"
 #include "common/base64.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/timestamp.h"
 
 #include "provider/clever.h"
@@ -730,46 +729,6 @@ sis_clever_fetch(const SisSource *source, const SisWants *wants,
 	return clever;
 }
 
-static bool
-read_digits(const char *text, int n, int *value)
-{
-	*value = 0;
-	for (int i = 0; i < n; i++)
-	{
-		if (text[i] < '0' || text[i] > '9')
-			return false;
-		*value = *value * 10 + (text[i] - '0');
-	}
-	return true;
-}
-
-/* A time as Clever writes it, "2026-09-11T07:10:44.512Z"; 0: it is none. */
-static TimestampTz
-read_time(const char *text)
-{
-	int			year,
-				month,
-				day,
-				hour,
-				minute,
-				second,
-				millisecond = 0;
-	int64		seconds;
-
-	if (strlen(text) < 20 || text[strlen(text) - 1] != 'Z' ||
-		!read_digits(text, 4, &year) || !read_digits(text + 5, 2, &month) ||
-		!read_digits(text + 8, 2, &day) || !read_digits(text + 11, 2, &hour) ||
-		!read_digits(text + 14, 2, &minute) ||
-		!read_digits(text + 17, 2, &second) || month < 1 || month > 12 ||
-		day < 1 || day > 31)
-		return 0;
-	if (text[19] == '.' && !read_digits(text + 20, 3, &millisecond))
-		millisecond = 0;
-	seconds = (int64) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) *
-		SECS_PER_DAY + hour * SECS_PER_HOUR + minute * SECS_PER_MINUTE + second;
-	return seconds * USECS_PER_SEC + millisecond * INT64CONST(1000);
-}
-
 /* Data that stands still is said to be so, and is no failure. */
 static void
 note_state(const District *district, SisSink *sink)
@@ -794,7 +753,7 @@ sis_clever_read(void *fetched, SisSink *sink)
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 		sink->offer[type] = SIS_OFFER_FULL;
 	sink->district_id = clever->district.id;
-	sink->as_of = read_time(clever->district.last_sync);
+	sink->as_of = sis_clever_time(clever->district.last_sync);
 	note_state(&clever->district, sink);
 	sis_recordspool_replay(clever->spool, sink);
 	return true;

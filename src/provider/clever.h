@@ -45,4 +45,7 @@ extern void sis_clever_reject(SisCleverList list, SisValue id, SisSink *sink,
 /* The node of an item's ID. */
 extern const SisJsonNode *sis_clever_id(const SisJsonNode *item);
 
+/* A time as Clever writes it, "2026-09-11T07:10:44.512Z"; 0: it is none. */
+extern TimestampTz sis_clever_time(const char *text);
+
 #endif

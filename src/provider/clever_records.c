@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include "utils/datetime.h"
+
 #include "provider/clever.h"
 #include "provider/jsonmap.h"
 
@@ -536,4 +538,43 @@ sis_clever_reject(SisCleverList list, SisValue id, SisSink *sink,
 	reject.source_id.len = 0;
 	sink->row_read(sink, reject.types);
 	sink->reject(sink, &reject);
+}
+
+static bool
+read_digits(const char *text, int n, int *value)
+{
+	*value = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		*value = *value * 10 + (text[i] - '0');
+	}
+	return true;
+}
+
+TimestampTz
+sis_clever_time(const char *text)
+{
+	int			year,
+				month,
+				day,
+				hour,
+				minute,
+				second,
+				millisecond = 0;
+	int64		seconds;
+
+	if (strlen(text) < 20 || text[strlen(text) - 1] != 'Z' ||
+		!read_digits(text, 4, &year) || !read_digits(text + 5, 2, &month) ||
+		!read_digits(text + 8, 2, &day) || !read_digits(text + 11, 2, &hour) ||
+		!read_digits(text + 14, 2, &minute) ||
+		!read_digits(text + 17, 2, &second) || month < 1 || month > 12 ||
+		day < 1 || day > 31)
+		return 0;
+	if (text[19] == '.' && !read_digits(text + 20, 3, &millisecond))
+		millisecond = 0;
+	seconds = (int64) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) *
+		SECS_PER_DAY + hour * SECS_PER_HOUR + minute * SECS_PER_MINUTE + second;
+	return seconds * USECS_PER_SEC + millisecond * INT64CONST(1000);
 }

@@ -33,10 +33,11 @@ SisTest - a private PostgreSQL cluster with sis_sync, for the TAP tests
     $node->value($db, 'SELECT pg_cancel_backend(' . $s->pid . ')');
     my $result = $s->wait;              # {out => [[…]], error => {sqlstate …}}
     $s->query('SELECT 1');              # send and wait
-    $s->close;
+    $s->close;                          # or kill: a client that dies
 
     $node->kill9($s->pid);              # and waits for the crash recovery
     $node->restart('immediate');        # or fast, the default
+    $node->begin_stop('fast');          # stop() then waits for its end
     $node->set(work_mem => '1MB')->restart;
     my $out = `@{[ $node->program('pg_dump') ]} `;   # and ->host, ->port
 

@@ -478,6 +478,22 @@ for my $how (qw(terminate cancel))
 }
 
 # ----------
+# A file of nothing but bad rows fills the staging table, and not the log
+# ----------
+my $flood = sample('flood');
+$flood->succeeds('first load');
+$before = $flood->digest;
+$flood->ends_in('SI010', 'a flood of bad rows',
+	append => { enrollments => [ join "\n", ('x') x 120_000 ] });
+is($flood->digest, $before, 'a flood of bad rows: the roster is as it was');
+is($flood->value('SELECT count(*) FROM sis_sync.reject WHERE run_id = <run>'),
+	100_000, 'so many are logged one by one');
+$flood->counts_are('all are counted', enrollment => { rejected => 120_000 });
+is($flood->value("SELECT count(*) FROM sis_sync.stage_enrollment WHERE run_id = <run> AND status = 'rejected'"),
+	120_000, 'and staged');
+like($flood->last_run->{note}, qr/the first 100000 are logged/, 'the run says so');
+
+# ----------
 # No name of anybody in the log
 # ----------
 is($node->value($db, q{

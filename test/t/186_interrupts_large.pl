@@ -23,12 +23,12 @@ $s->write(enrollments => $ROWS);
 # What shows where a run is, from outside of its transaction
 my $leaf = q{SELECT pg_relation_size('sis_sync.stage_enrollment_' || to_char(slot, 'FM00'))
 	FROM sis_sync.stage_slot WHERE run_id = (SELECT max(id) FROM sis_sync.run WHERE status = 'running')};
-my $locked = q{SELECT count(*) > 0 FROM pg_locks WHERE granted
-	AND relation = 'roster.enrollment'::regclass AND pid = %d AND mode = '%s'};
+my $locks = q{SELECT count(*) > 0 FROM pg_locks WHERE granted
+	AND relation = 'roster.enrollment'::regclass AND pid = <pid>};
 my %in = (
-	read => "SELECT ($leaf) > 5000000",
-	fold => sprintf($locked, 0, 'AccessShareLock'),
-	verify => sprintf($locked, 0, 'RowExclusiveLock'),
+	read => "SELECT ($leaf) > 5000000 OR ($locks)",
+	fold => $locks,
+	verify => "$locks AND mode = 'RowExclusiveLock'",
 	apply => q{SELECT pg_relation_size('roster.enrollment') > 10000000});
 
 sub busy_run
@@ -40,7 +40,7 @@ sub busy_run
 	# what ended runs have left shows as size
 	$node->run($db, 'TRUNCATE roster.enrollment');
 	$session->send($s->call_sql);
-	$interrupt->wait_until($in{$where} =~ s/pid = 0/pid = $pid/r);
+	$interrupt->wait_until($in{$where} =~ s/<pid>/$pid/r);
 	return $session;
 }
 

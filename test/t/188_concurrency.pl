@@ -56,7 +56,7 @@ my %other = (
 for my $what (sort keys %other)
 {
 	# at once: it does not wait for any lock
-	my $error = $s->call("SET lock_timeout = '10ms'; $other{$what}") // {};
+	my $error = $s->call("SET lock_timeout = '100ms'; $other{$what}") // {};
 
 	like($error->{sqlstate} // 'no error',
 		$what =~ /verify|apply/ ? qr/^(?:SI008|55000)$/ : qr/^SI008$/,
