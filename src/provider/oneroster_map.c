@@ -268,6 +268,10 @@ take_district(SisOneRosterMap *map, const SisJsonNode *node)
 
 	if (id.data == NULL || sis_oneroster_is_deleted(node))
 		return;
+	/* a page may come a second time */
+	if (map->ndistricts > 0 && id.len == (int) strlen(map->district_id) &&
+		memcmp(id.data, map->district_id, id.len) == 0)
+		return;
 	if (map->ndistricts++ == 0)
 		map->district_id = MemoryContextStrdup(GetMemoryChunkContext(map),
 											   pnstrdup(id.data, id.len));

@@ -38,6 +38,7 @@
 /* More IDs than this twice are no accident: no need to look at each. */
 #define MAX_SUSPECTS	100000
 
+static bool page_next(SisRestCall *call);
 static bool page_end(SisRestCall *call);
 static void page_record(SisRestCall *call, const SisJsonNode *record);
 static void page_reject(SisRestCall *call, const SisJsonNode *record,
@@ -98,7 +99,6 @@ ask(SisOneRosterList *list, int64 offset, int limit, bool overlaps)
 	page->offset = offset;
 	page->limit = limit;
 	page->overlaps = overlaps;
-	page->is_sorted = true;
 	initStringInfo(&page->first_id);
 	initStringInfo(&page->last_id);
 	call->collection = list->name;
@@ -107,15 +107,12 @@ ask(SisOneRosterList *list, int64 offset, int limit, bool overlaps)
 	call->first = offset + 1;
 	call->in_order = true;
 	call->arg = page;
+	call->next = page_next;
 	call->record = page_record;
 	call->reject = page_reject;
 	call->end = page_end;
 	list->nopen++;
-	/* where one page follows the other, nothing else may come between */
-	if (list->total < 0 && offset > 0)
-		sis_rest_add_first(call);
-	else
-		sis_rest_add(call);
+	sis_rest_add(call);
 	MemoryContextSwitchTo(old);
 }
 
@@ -211,7 +208,7 @@ page_reject(SisRestCall *call, const SisJsonNode *record, const char *reason)
 }
 
 /* ----------
- * The end of a page
+ * A page that has come
  * ----------
  */
 
@@ -278,24 +275,24 @@ report_shift(const SisOneRosterPage *page)
 static void
 take_counted(SisOneRosterList *list, SisOneRosterPage *page)
 {
-	int64		got = page->offset + page->count;
+	int64		got = page->offset + page->nrows;
 	int64		end = Min(page->offset + page->limit, list->total);
 	bool		is_first = page->offset == 0 && !page->overlaps;
 
 	if (got == end)
 	{
 		/* some send the number of rows of the page: is that really all? */
-		if (is_first && page->count == page->limit && got == list->total)
+		if (is_first && page->nrows == page->limit && got == list->total)
 			ask_from(list, got, list->size);
 	}
-	else if (got < end && page->count <= overlap_of(page))
+	else if (got < end && page->nrows <= overlap_of(page))
 		set_drift(list->roster,
 				  psprintf("The list \"%s\" ends after " INT64_FORMAT " of "
 						   INT64_FORMAT " rows.", list->name, got, list->total));
 	else if (is_first)
 	{
 		/* that many is what the service sends at once */
-		list->size = page->count;
+		list->size = page->nrows;
 		list->planned = got;
 	}
 	else if (got < end)
@@ -304,26 +301,65 @@ take_counted(SisOneRosterList *list, SisOneRosterPage *page)
 		set_drift(list->roster,
 				  psprintf("A page of \"%s\" has more rows than were asked for.",
 						   list->name));
+	if (list->roster->drift == NULL)
+		ask_ahead(list);
 }
 
-/* A page of a list whose total is not known: is there another? */
+/*
+ * A page has come, and is about to be read.  What follows it is asked for, but
+ * for a pull that is to be thrown away; and once only, should the page come a
+ * second time.
+ */
+static bool
+page_next(SisRestCall *call)
+{
+	SisOneRosterPage *page = call->arg;
+	SisOneRosterList *list = page->list;
+	SisOneRoster *roster = list->roster;
+	MemoryContext old = MemoryContextSwitchTo(roster->pull_cxt);
+	int64		total = total_of(call);
+	bool		came_before = page->has_come;
+
+	page->count = 0;
+	page->is_sorted = true;
+	page->nrows = (int) call->nrecords;
+	page->has_come = true;
+	check_revision(roster, call);
+	if (page->offset == 0 && !page->overlaps && !came_before)
+		list->total = total;
+	if (total >= 0 && list->total >= 0 && total != list->total)
+		set_drift(roster,
+				  psprintf("The number of rows of \"%s\" changed between two pages.",
+						   list->name));
+	if (roster->drift == NULL && !came_before)
+	{
+		if (list->total >= 0)
+			take_counted(list, page);
+		else if (page->nrows > overlap_of(page) && !is_last_by_link(call))
+			ask_from(list, page->offset + page->nrows, roster->page_size);
+	}
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/*
+ * In a list whose total is not known: a page that does not go on from the one
+ * before ends the pull, which would have no end where a service pays no heed
+ * to offsets.
+ */
 static void
-take_uncounted(SisOneRosterList *list, SisOneRosterPage *page,
-			   const SisRestCall *call)
+check_goes_on(SisOneRosterList *list, const SisOneRosterPage *page)
 {
 	const SisOneRosterPage *before = list->pages == NIL ? NULL :
 		llast(list->pages);
 
-	/* what follows is asked for only when it does: else it may never end */
+	if (before == NULL)
+		return;
 	if (page->overlaps && !same_id(&before->last_id, &page->first_id))
 		report_shift(page);
-	else if (page->count > overlap_of(page) && !is_last_by_link(call))
-	{
-		/* a short page that others follow: the service sends no more at once */
-		if (before != NULL && before->count < before->limit)
-			list->size = before->count;
-		ask_from(list, page->offset + page->count, list->roster->page_size);
-	}
+	/* a short page that others follow: the service sends no more at once */
+	if (page->nrows > overlap_of(page) && before->nrows < before->limit)
+		list->size = before->nrows;
 }
 
 static bool
@@ -333,22 +369,10 @@ page_end(SisRestCall *call)
 	SisOneRosterList *list = page->list;
 	SisOneRoster *roster = list->roster;
 	MemoryContext old = MemoryContextSwitchTo(roster->pull_cxt);
-	int64		total = total_of(call);
 
+	if (list->total < 0)
+		check_goes_on(list, page);
 	list->nopen--;
-	check_revision(roster, call);
-	if (list->total < 0 && list->pages == NIL)
-		list->total = total;
-	if (total >= 0 && list->total >= 0 && total != list->total)
-		set_drift(roster,
-				  psprintf("The number of rows of \"%s\" changed between two pages.",
-						   list->name));
-
-	/* a pull that is thrown away asks for nothing more */
-	if (roster->drift == NULL && list->total >= 0)
-		take_counted(list, page);
-	else if (roster->drift == NULL)
-		take_uncounted(list, page, call);
 	list->pages = lappend(list->pages, page);
 	if (roster->drift == NULL && list->total >= 0)
 		ask_ahead(list);
@@ -371,7 +395,7 @@ sis_oneroster_list_rows(const SisOneRosterList *list)
 	{
 		const SisOneRosterPage *page = lfirst(lc);
 
-		rows += Max(page->count - overlap_of(page), 0);
+		rows += Max(page->nrows - overlap_of(page), 0);
 	}
 	return rows;
 }

@@ -98,7 +98,9 @@ typedef struct SisOneRosterPage
 	int64		offset;
 	int			limit;
 	bool		overlaps;		/* its first row is the last of the page before */
-	int			count;			/* rows it brought, that one included */
+	bool		has_come;
+	int			nrows;			/* that it brought, that one included */
+	int			count;			/* of them, read so far */
 	bool		is_sorted;		/* each ID is greater than the one before */
 	StringInfoData first_id;	/* empty: it could not be read */
 	StringInfoData last_id;
