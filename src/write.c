@@ -10,7 +10,11 @@
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "write.h"
+
+/* Where fewer rows of a sync are expected, what joins them has no nested loop. */
+#define MIN_EXPECTED_ROWS	1000
 
 /* A trigger on a roster table must not start a run inside of this one. */
 static bool writing = false;
@@ -56,6 +60,20 @@ explain_error(void *arg)
 	errcontext("writing records of type %s", what->record_type);
 }
 
+/*
+ * A sync whose records came after the last ANALYZE of the table is taken to
+ * have hardly any: its first night, or a new district among others.  A store
+ * would then be scanned once for each of them, which takes hours where a hash
+ * join takes a second.
+ */
+static bool
+has_few_records(const SisRun *run, SisRecordType type)
+{
+	return sis_expected_rows(psprintf("SELECT FROM %s WHERE sync_id = " INT64_FORMAT,
+									  run->roster->tables[type], run->sync->id)) <
+		MIN_EXPECTED_ROWS;
+}
+
 /* With dest, what the statement returns goes there. */
 static uint64
 write_roster(const SisRun *run, SisRecordType type, const char *sql,
@@ -63,6 +81,7 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 {
 	Writing		what = {run, sis_record_desc(type)->name};
 	ErrorContextCallback context;
+	int			level = NewGUCNestLevel();
 	volatile uint64 n = 0;
 
 	context.callback = explain_error;
@@ -72,6 +91,9 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	writing = true;
 	PG_TRY();
 	{
+		if (expected != SPI_OK_UTILITY && expected != SPI_OK_INSERT &&
+			has_few_records(run, type))
+			sis_set_off("enable_nestloop");
 		n = sis_exec_into(sql, params, dest, expected);
 	}
 	PG_FINALLY();
@@ -80,6 +102,8 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	}
 	PG_END_TRY();
 	error_context_stack = context.previous;
+	/* true: what an application's trigger has set stays set */
+	AtEOXact_GUC(true, level);
 	return n;
 }
 

@@ -161,9 +161,8 @@ sis_param_int8_array(SisParams *params, int64 *values, int n)
 			  false);
 }
 
-/* Until AtEOXact_GUC(…, level). */
-static void
-set_off(const char *name)
+void
+sis_set_off(const char *name)
 {
 	(void) set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -187,6 +186,23 @@ param_list(const SisParams *params)
 	return list;
 }
 
+double
+sis_expected_rows(const char *sql)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, 0, NULL);
+	CachedPlan *cached;
+	double		rows;
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql,
+			 SPI_result_code_string(SPI_result));
+	cached = SPI_plan_get_cached_plan(plan);
+	rows = linitial_node(PlannedStmt, cached->stmt_list)->planTree->plan_rows;
+	ReleaseCachedPlan(cached, NULL);
+	SPI_freeplan(plan);
+	return rows;
+}
+
 uint64
 sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest,
 			  int expected)
@@ -195,7 +211,7 @@ sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest,
 	SPIExecuteOptions options = {0};
 	int			result;
 
-	set_off("jit");
+	sis_set_off("jit");
 	options.params = param_list(params);
 	options.dest = dest;
 	result = SPI_execute_extended(sql, &options);
@@ -298,7 +314,7 @@ roster_settings(bool distrust_statistics)
 	int			level = sis_fix_search_path();
 
 	for (int i = 0; i < (distrust_statistics ? 4 : 2); i++)
-		set_off(off[i]);
+		sis_set_off(off[i]);
 	return level;
 }
 

@@ -77,6 +77,12 @@ extern uint64 sis_exec_into(const char *sql, const SisParams *params,
 extern uint64 sis_exec_as_owner(const char *sql, const SisParams *params,
 								int expected);
 
+/* Sets a setting to off until AtEOXact_GUC(…, a level begun before). */
+extern void sis_set_off(const char *name);
+
+/* How many rows the planner expects of a SELECT, which is not run. */
+extern double sis_expected_rows(const char *sql);
+
 /*
  * Runs a SELECT that reads a roster, and perhaps tables of ours beside it.
  *
