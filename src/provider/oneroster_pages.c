@@ -5,7 +5,7 @@
  * How it works: the first page tells how many rows there are, and how many the
  * service is willing to send at once; the other pages are then asked for side
  * by side.  Where no total is sent, one page follows the other until one has
- * nothing new, or a Link header names no next one.
+ * nothing new; Link headers are wrong too often to be an end.
  *
  * Rows that join or leave while pages are fetched shift all that follow, and a
  * row may slip through between two pages without any count being wrong.
@@ -230,17 +230,6 @@ total_of(const SisRestCall *call)
 	return total;
 }
 
-/* True when Link headers are sent, and none of them names a next page. */
-static bool
-is_last_by_link(const SisRestCall *call)
-{
-	char	   *link = sis_rest_header(call, "Link");
-
-	return link != NULL && strstr(link, "rel=") != NULL &&
-		strstr(link, "rel=\"next\"") == NULL &&
-		strstr(link, "rel=next") == NULL;
-}
-
 /* ClassLink's revision of all data must be the same throughout. */
 static void
 check_revision(SisOneRoster *roster, const SisRestCall *call)
@@ -335,7 +324,7 @@ page_next(SisRestCall *call)
 	{
 		if (list->total >= 0)
 			take_counted(list, page);
-		else if (page->nrows > overlap_of(page) && !is_last_by_link(call))
+		else if (page->nrows > overlap_of(page))
 			ask_from(list, page->offset + page->nrows, roster->page_size);
 	}
 	MemoryContextSwitchTo(old);

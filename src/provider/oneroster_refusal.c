@@ -9,6 +9,7 @@
 
 #include "base/url.h"
 #include "base/value.h"
+#include "utils/formatting.h"
 #include "utils/timestamp.h"
 
 #include "provider/oneroster_rest.h"
@@ -21,17 +22,29 @@
  * ----------
  */
 
-/* A secret in an answer must not become part of a message. */
+/*
+ * A secret in an answer must not become part of a message, be it encoded or
+ * in a header line of ours that is repeated.
+ */
 static bool
 holds_secret(const SisOneRoster *roster, const char *text)
 {
+	static const char *const marks[] = {"basic ", "bearer ", "oauth_"};
 	const char *secrets[] = {
 		roster->client_id, roster->client_secret, roster->token
 	};
+	char	   *lower = asc_tolower(text, strlen(text));
 
+	for (int i = 0; i < (int) lengthof(marks); i++)
+	{
+		if (strstr(lower, marks[i]) != NULL)
+			return true;
+	}
 	for (int i = 0; i < (int) lengthof(secrets); i++)
 	{
-		if (secrets[i] != NULL && strstr(text, secrets[i]) != NULL)
+		if (secrets[i] != NULL &&
+			(strstr(text, secrets[i]) != NULL ||
+			 strstr(text, sis_url_encode(secrets[i])) != NULL))
 			return true;
 	}
 	return false;

@@ -231,6 +231,16 @@ for my $size (1, 2, 60, 61, 10000)
 	$s->service->is_clean('absent');
 }
 
+# Who may no longer see who belongs to whom
+{
+	my $s = OneRosterSync->new($node, $db, 'agents', district => district());
+	$s->succeeds('first load');
+	$s->service->change(no_agents => \1);
+	$s->run_ends_in('SI007', 'users have no word on agents');
+	is($s->active->{student_contact}, $expected{student_contact}, 'no link has gone');
+	$s->service->is_clean('agents');
+}
+
 # ----------
 # Which version it is
 # ----------

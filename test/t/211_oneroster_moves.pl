@@ -79,4 +79,32 @@ my @paths = map { $_->{path} } $s->service->requests;
 ok(@paths > 5 && !grep({ /demographics/ } @paths), 'they were not asked for');
 $s->service->is_clean('without demographics');
 
+# README's ten lines, with the server and the mapping for OneRoster
+{
+	my $d = District->new(seed => 11, students => 30, contacts => 10);
+	my $readme = do { local $/; open my $fh, '<:encoding(UTF-8)', SisTest::root() . '/README.md' or die $!; <$fh> };
+	my ($ten) = $readme =~ /^## A district in ten lines\n+```sql\n(.*?)^```/ms;
+	my ($oneroster) = $readme =~ /^```sql\n(CREATE SERVER springfield FOREIGN DATA WRAPPER sis_oneroster.*?)^```/ms;
+	my $dir = $node->dir('readme');
+	my $base = '/ims/oneroster/v1p1';
+
+	$d->add('school', id => 'lincoln', number => '4012', name => 'Lincoln High');
+	$d->set('student', $_, schools => ['lincoln']) for $d->ids('student');
+	$d->set('section', $_, school => 'lincoln') for $d->ids('section');
+	$d->write($dir, layout => 'oneroster11');
+	my $service = Service->new($node, 'oneroster', data => $dir, version => '1.1', base => $base,
+		auth => $OneRosterSync::AUTH{oauth1});
+
+	ok($ten && $oneroster, 'README has both');
+	$oneroster =~ s/'https:[^']*'/"'" . $service->url($base) . "', ca_file '" . $service->ca_file . "'"/e or die;
+	$oneroster =~ s/client_id '…', client_secret '…'/client_id 'key\/1 +%', client_secret 's3cr&t\/+ key'/ or die;
+	$ten =~ s/^CREATE SERVER.*?;\n/$oneroster/ms or die;
+	$ten =~ s/^SELECT cron.*\n//m or die;
+	$node->run('postgres', 'CREATE DATABASE readme');
+	$node->run('readme', $ten);
+	is($node->value('readme', 'SELECT status FROM sis_sync.run ORDER BY id DESC LIMIT 1'), 'succeeded', 'it runs');
+	is($node->value('readme', 'SELECT count(*) FROM roster.student WHERE archived_at IS NULL'), 30, 'and fills the roster');
+	$service->is_clean('README');
+}
+
 done_testing;

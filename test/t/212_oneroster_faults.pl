@@ -249,10 +249,12 @@ for my $how (qw(pg_cancel_backend pg_terminate_backend))
 	$s->service->requests;
 	$session->send($s->call_sql);
 	sleep 0.05 until $s->service->fired('f') || !kill 0, $session->pid;
+	is_deeply($node->rows($db, 'SELECT backend_xid, backend_xmin FROM pg_stat_activity WHERE pid = ' . $session->pid),
+		[ [ undef, undef ] ], "$how: nobody waits for a fetch");
 	my $start = time;
 	$node->value($db, "SELECT $how(" . $session->pid . ')');
 	my $result = $session->wait;
-	cmp_ok(time - $start, '<', 1.5, "$how: within a second");
+	cmp_ok(time - $start, '<', 2, "$how: within a second");
 	is($result->{error}{sqlstate}, $how =~ /cancel/ ? '57014' : '57P01', "$how: its own error");
 	is($s->digest, $digest, "$how: the roster is as it was");
 	$s->service->{seen} = [];

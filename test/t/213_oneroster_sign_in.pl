@@ -96,7 +96,8 @@ for my $version ('1.1', '1.2')
 	$s->service->change(errors => undef);
 
 	# a service that repeats a secret in its answer
-	for my $secret ($right{client_id}, $right{client_secret})
+	for my $secret ($right{client_id}, $right{client_secret}, 's3cr%26t%2F%2B%20key', 'OAuth oauth_signature="x"',
+		'Basic czNjcjp0PTI=', 'Bearer b34r3r')
 	{
 		$s->service->change(faults => [ { id => 'echo', on => 'users', at => 'last', times => 9,
 					kind => 'status', status => 401, text => "no: $secret" } ]);
