@@ -78,7 +78,7 @@ put_back(const SisUndo *undo, SisDelta *delta, SisRecordType type, char act)
 					 "AND t.sis_managed AND %s AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
 					 "RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT,
 					 sis_delta_store_name(store, type), act,
-					 act == SIS_ACT_RESTORE ? SIS_ROW_IS_ARCHIVED_SQL : SIS_ROW_IS_LIVE_SQL);
+					 act == SIS_ACT_RESTORE ? "t.archived_at IS NOT NULL" : "t.archived_at IS NULL");
 	sis_param_int8(&params, undo->run->sync->id);
 	return sis_write_logged(undo->run, type,
 							act == SIS_ACT_BACK ? "archive" :
@@ -86,28 +86,54 @@ put_back(const SisUndo *undo, SisDelta *delta, SisRecordType type, char act)
 							sql.data, &params);
 }
 
-/*
- * Archives what the run had created.  As creates are, this is told by the row
- * alone (archived_run): a load may have created millions.
- */
-static int64
-archive_created(const SisUndo *undo, SisDelta *delta, SisRecordType type)
+static void
+log_kept(const SisUndo *undo, SisRecordType type, const char *sql)
 {
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+	SisRelation kept;
 	SisParams	params = {0};
 
-	if (delta->types[type].by_act[SIS_ACT_GONE] == 0)
-		return 0;
-	sis_param_int8(&params, undo->run->sync->id);
+	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
+	kept = sis_relation_open("kept", desc, sql, &undo->params);
 	sis_param_int8(&params, undo->run->id);
-	return (int64)
-		sis_write(undo->run, type,
-				  psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, archived_run = $2 "
-						   "FROM gone_%s d WHERE d.act = 'g' AND t.sync_id = $1 AND t.source_id = d.source_id "
-						   "AND t.sis_managed AND " SIS_ROW_IS_LIVE_SQL
-						   " AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint",
-						   undo->run->roster->tables[type],
-						   sis_record_desc(type)->name),
-				  &params, SPI_OK_UPDATE);
+	sis_param_text(&params, sis_record_desc(type)->name);
+	sis_exec_as_owner("INSERT INTO sis_sync.skipped (run_id, record_type, source_id, reason) "
+					  "SELECT $1, $2, d.source_id, 'a trigger, or somebody just now, kept it from being written' "
+					  "FROM kept d ON CONFLICT DO NOTHING",
+					  &params, SPI_OK_INSERT);
+	sis_relation_close(&kept);
+}
+
+/*
+ * Archives what the run had created.  As creates are, this is told by the row
+ * alone (archived_run), and the rows by a condition: a load may have created
+ * millions, and to put them into a store and join it costs as much again.
+ */
+static int64
+archive_created(const SisUndo *undo, SisRecordType type)
+{
+	const char *table = undo->run->roster->tables[type];
+	char	   *created = sis_undo_created_sql(undo, type);
+	uint64		locked;
+	uint64		n;
+
+	/* in the order of their keys, as sis_write_lock() does */
+	(void) sis_write(undo->run, type,
+					 psprintf("SELECT count(*) FROM (SELECT 1 FROM %s t WHERE %s "
+							  "ORDER BY t.source_id FOR NO KEY UPDATE) x", table, created),
+					 &undo->params, SPI_OK_SELECT);
+	locked = (uint64) sis_value_int8(0, 1);
+	if (locked == 0)
+		return 0;
+	n = sis_write(undo->run, type,
+				  psprintf("UPDATE %s t SET archived_at = now(), archived_reason = $5, archived_run = $1 WHERE %s",
+						   table, created),
+				  &undo->params, SPI_OK_UPDATE);
+	if (n < locked)
+		log_kept(undo, type, psprintf("SELECT t.source_id FROM %s t WHERE %s",
+									  table, created));
+	return (int64) n;
 }
 
 /* Archives the links of what leaves; nobody asks who else has touched them. */
@@ -131,8 +157,8 @@ archive_following(const SisUndo *undo, SisRecordType type)
 	n = sis_write_logged(undo->run, type, "archive",
 						 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = 'goes with its end', archived_run = $2 "
 								  "FROM following d WHERE t.sync_id = $1 AND t.source_id = d.source_id "
-								  "AND t.sis_managed AND " SIS_ROW_IS_LIVE_SQL
-								  " RETURNING t.source_id, t.archived_reason, d.before, " SIS_ROW_AS_LEFT,
+								  "AND t.sis_managed AND t.archived_at IS NULL "
+								  "RETURNING t.source_id, t.archived_reason, d.before, " SIS_ROW_AS_LEFT,
 								  undo->run->roster->tables[type]),
 						 &params);
 	sis_relation_close(&following);
@@ -152,32 +178,17 @@ log_lost(const SisUndo *undo, SisRecordType type)
 							   name), &params, SPI_OK_INSERT);
 }
 
-/* What the undo meant to write, and has not. */
+/* What stood in a store, and was not written. */
 static void
 log_unwritten(const SisUndo *undo, SisRecordType type)
 {
 	const char *name = sis_record_desc(type)->name;
-	TupleDesc	desc = CreateTemplateTupleDesc(1);
-	SisRelation unwritten;
-	SisParams	params = {0};
 
-	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
-	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
-	unwritten = sis_relation_open("unwritten", desc,
-								  psprintf("SELECT d.source_id FROM gone_%s d JOIN %s t ON t.sync_id = $2 AND t.source_id = d.source_id "
-										   "WHERE t.archived_at IS NULL UNION SELECT d.source_id FROM changes_%s d "
-										   "WHERE NOT EXISTS (SELECT 1 FROM sis_sync.change c WHERE c.run_id = $1 "
-										   "AND c.record_type = '%s' AND c.source_id = d.source_id)",
-										   name, undo->run->roster->tables[type],
-										   name, name),
-								  &undo->params);
-	sis_param_int8(&params, undo->run->id);
-	sis_param_text(&params, name);
-	sis_exec_as_owner("INSERT INTO sis_sync.skipped (run_id, record_type, source_id, reason) "
-					  "SELECT $1, $2, d.source_id, 'a trigger, or somebody just now, kept it from being written' "
-					  "FROM unwritten d ON CONFLICT DO NOTHING",
-					  &params, SPI_OK_INSERT);
-	sis_relation_close(&unwritten);
+	log_kept(undo, type,
+			 psprintf("SELECT d.source_id FROM (SELECT source_id FROM changes_%s UNION SELECT source_id FROM gone_%s) d "
+					  "WHERE NOT EXISTS (SELECT 1 FROM sis_sync.change c WHERE c.run_id = $1 "
+					  "AND c.record_type = '%s' AND c.source_id = d.source_id)",
+					  name, name, name));
 }
 
 /* Ends come back before their links ... */
@@ -207,11 +218,12 @@ archive_type(const SisUndo *undo, SisDelta *delta, SisRecordType type)
 	{
 		sis_write_lock(undo->run, type, sis_delta_store_name(SIS_DELTA_GONE, type));
 		counts->archived = put_back(undo, delta, type, SIS_ACT_BACK);
-		counts->archived += archive_created(undo, delta, type);
 	}
 	if (td->rows[SIS_DELTA_CHANGES] + td->rows[SIS_DELTA_GONE] >
 		counts->updated + counts->restored + counts->archived)
 		log_unwritten(undo, type);
+	counts->archived += archive_created(undo, type);
+	/* last: a link that was archived before may follow an end as well */
 	if (sis_record_desc(type)->is_link)
 		counts->archived += archive_following(undo, type);
 }

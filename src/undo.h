@@ -32,6 +32,9 @@ extern char *sis_undo_wants_sql(const SisUndo *undo, SisRecordType type,
  * need not. */
 extern const char *sis_undo_why_left_sql(void);
 
+/* A condition on alias t: of_run has created it, and it leaves by the undo. */
+extern char *sis_undo_created_sql(const SisUndo *undo, SisRecordType type);
+
 /*
  * Columns of an undo's delta that are put back beside those of the type: of
  * the row's own, with their types.
@@ -48,8 +51,9 @@ extern const SisUndoColumn sis_undo_columns[SIS_N_UNDO_COLUMNS];
 
 /*
  * Fills the stores of a type and registers them.  changes: put back, u as a
- * record that is there, r as one that was archived; gone: archived, b as it
- * was, g what of_run created; lost: left as it is, for the reason given.
+ * record that is there, r as one that was archived; gone: b, archived again
+ * as it was; lost: left as it is, for the reason given.  What of_run created
+ * is in no store unless it is left: sis_undo_created_sql() tells.
  * Links come after the types of their ends.
  */
 extern void sis_undo_fill(const SisUndo *undo, SisDelta *delta,

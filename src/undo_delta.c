@@ -90,6 +90,14 @@ why_created_left_sql(void)
 		"WHEN t.fingerprint IS NULL THEN 'it was edited by hand' END";
 }
 
+char *
+sis_undo_created_sql(const SisUndo *undo, SisRecordType type)
+{
+	return psprintf("t.sync_id = $2 AND t.created_run = $3 AND %s IS NULL AND %s",
+					why_created_left_sql(),
+					sis_undo_wants_sql(undo, type, false));
+}
+
 /* ----------
  * What is put back
  * ----------
@@ -180,14 +188,25 @@ append_before(StringInfo sql, SisRecordType type)
  * ----------
  */
 
+/* The IDs of a type that leave by the undo. */
+static char *
+leaving_sql(const SisUndo *undo, SisRecordType type)
+{
+	return psprintf("SELECT g.source_id FROM gone_%s g UNION ALL SELECT t.source_id FROM %s t WHERE %s",
+					sis_record_desc(type)->name,
+					undo->run->roster->tables[type],
+					sis_undo_created_sql(undo, type));
+}
+
 /* The IDs of a type that will be there when the undo is done. */
 static char *
 there_sql(const SisUndo *undo, SisRecordType type)
 {
-	return psprintf("SELECT x.source_id FROM %s x WHERE x.sync_id = $2 AND x.archived_at IS NULL "
-					"AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = x.source_id)",
+	return psprintf("SELECT t.source_id FROM %s t WHERE t.sync_id = $2 AND t.archived_at IS NULL "
+					"AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = t.source_id) AND (%s) IS NOT TRUE",
 					undo->run->roster->tables[type],
-					sis_record_desc(type)->name);
+					sis_record_desc(type)->name,
+					sis_undo_created_sql(undo, type));
 }
 
 /* A boolean over a link: is that end of it there?  (never NULL) */
@@ -255,18 +274,16 @@ append_logged(StringInfo sql, const SisUndo *undo, SisRecordType type)
 					 sis_undo_wants_sql(undo, type, true));
 }
 
-/* What the run created. */
+/* What the run created, and must be left: the rest is not put into a store. */
 static void
 append_created(StringInfo sql, const SisUndo *undo, SisRecordType type)
 {
 	const char *why = why_created_left_sql();
 
-	appendStringInfo(sql, " UNION ALL SELECT (CASE WHEN %s IS NULL THEN 'g' ELSE 'm' END)::\"char\", "
-					 "(CASE WHEN %s IS NOT NULL THEN 'l' END)::\"char\", coalesce(%s, $5), t.fingerprint, NULL, t.source_id",
-					 why, why, why);
+	appendStringInfo(sql, " UNION ALL SELECT 'm', 'l', %s, t.fingerprint, NULL, t.source_id", why);
 	append_nothing(sql, type);
-	appendStringInfo(sql, " FROM %s t WHERE t.sync_id = $2 AND t.created_run = $3 AND %s",
-					 undo->run->roster->tables[type],
+	appendStringInfo(sql, " FROM %s t WHERE t.sync_id = $2 AND t.created_run = $3 AND %s IS NOT NULL AND %s",
+					 undo->run->roster->tables[type], why,
 					 sis_undo_wants_sql(undo, type, false));
 }
 
@@ -318,11 +335,12 @@ sis_undo_fill(const SisUndo *undo, SisDelta *delta, SisRecordType type)
 char *
 sis_undo_following_sql(const SisUndo *undo, SisRecordType type)
 {
-	const char *leaves = type == SIS_ENROLLMENT ?
-		"t.section_source_id IN (SELECT source_id FROM gone_section) OR t.person_source_id IN "
-		"(SELECT source_id FROM gone_student UNION ALL SELECT source_id FROM gone_staff)" :
-		"t.student_source_id IN (SELECT source_id FROM gone_student) "
-		"OR t.contact_source_id IN (SELECT source_id FROM gone_contact)";
+	char	   *leaves = type == SIS_ENROLLMENT ?
+		psprintf("t.section_source_id IN (%s) OR t.person_source_id IN (%s UNION ALL %s)",
+				 leaving_sql(undo, SIS_SECTION), leaving_sql(undo, SIS_STUDENT),
+				 leaving_sql(undo, SIS_STAFF)) :
+		psprintf("t.student_source_id IN (%s) OR t.contact_source_id IN (%s)",
+				 leaving_sql(undo, SIS_STUDENT), leaving_sql(undo, SIS_CONTACT));
 
 	return psprintf("SELECT t.source_id, json_build_object('archived_at', NULL, 'fingerprint', t.fingerprint)::text "
 					"FROM %s t WHERE t.sync_id = $2 AND t.sis_managed AND t.archived_at IS NULL AND (%s) AND %s",
