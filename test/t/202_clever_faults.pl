@@ -114,9 +114,10 @@ for my $at (qw(first middle last))
 		like($error->{message}, $message, "$title: message");
 		# what cannot pass is not tried again; libcurl itself tries once more
 		# when a connection that was good before is reset
-		if ($name eq 'no_data')  { is($fired, 1, "$title: the fault fired"); }
-		elsif ($name eq 'reset') { cmp_ok($fired, '>=', 5, "$title: the fault fired each time"); }
-		else                     { is($fired, 5, "$title: the fault fired each time"); }
+		if ($name eq 'no_data') { is($fired, 1, "$title: the fault fired"); }
+		# and behind a page that breaks in its last record the next is on its way
+		elsif ($name =~ /^(?:reset|syntax)$/) { cmp_ok($fired, '>=', 5, "$title: the fault fired each time"); }
+		else { is($fired, 5, "$title: the fault fired each time"); }
 		like($error->{detail} // '', qr/It was tried 5 times/, "$title: detail") if $name ne 'no_data';
 		is($of{$name}->digest, $of{$name}{before}, "$title: the roster is untouched");
 		$of{$name}->service->is_clean($title);
