@@ -17,6 +17,10 @@
 #	opening		for a table of the roster, before the source is read
 #	table		for a table of the roster, before it is compared and written
 #	row			for a row that the run changes
+#
+# A prepared transaction holds the locks, and so the cluster needs
+# max_prepared_transactions = 1: a shutdown ends sessions in any order, and
+# must not let the run go before it ends it.
 package Hold;
 
 use strict;
@@ -70,12 +74,8 @@ sub new
 sub at
 {
 	my ($self, $moment) = @_;
-	my $locker = $self->{node}->session($self->{db});
 
-	$locker->query('BEGIN');
-	my $error = $locker->query($LOCK{$moment})->{error};
-	die $error->{text} if $error;
-	$self->{locker} = $locker;
+	$self->{node}->run($self->{db}, "BEGIN; $LOCK{$moment}; PREPARE TRANSACTION 'hold'");
 	return $self;
 }
 
@@ -109,19 +109,7 @@ sub release
 {
 	my ($self) = @_;
 
-	$self->{locker}->query('ROLLBACK');
-	$self->{locker}->close;
-	delete $self->{locker};
-	return $self;
-}
-
-# Forgets its session, which the server has ended.
-sub lost
-{
-	my ($self) = @_;
-
-	$self->{locker}->close;
-	delete $self->{locker};
+	$self->{node}->run($self->{db}, "ROLLBACK PREPARED 'hold'");
 	return $self;
 }
 

@@ -12,7 +12,7 @@ use SampleSync;
 use SisTest;
 use Time::HiRes qw(time sleep);
 
-my $node = SisTest->new->start;
+my $node = SisTest->new(conf => { max_prepared_transactions => 1 })->start;
 my $db = $node->fresh_db('interrupts');
 my $hold = Hold->new($node, $db);
 my $interrupt = Interrupt->new($node, $db);
@@ -53,16 +53,9 @@ for my $moment (@Hold::MOMENTS)
 		my $run = $hold->run($s, $moment);
 		my ($seconds, $result) = $interrupt->end($how, $run);
 
-		if ($how eq 'shutdown')
-		{
-			$hold->lost;
-		}
-		else
-		{
-			is($result->{error}{sqlstate}, $how eq 'cancel' ? '57014' : '57P01',
-				"$title: PostgreSQL's own error");
-			$hold->release;
-		}
+		is($result->{error}{sqlstate}, $how eq 'cancel' ? '57014' : '57P01',
+			"$title: PostgreSQL's own error") if $how ne 'shutdown';
+		$hold->release;
 		$interrupt->is_in_time($seconds, $title);
 		$interrupt->nothing_is_left($s, $title, $before, $how eq 'cancel' ? $run->pid : undef);
 		$interrupt->next_run_does_all($s, $title, $how eq 'cancel');

@@ -11,7 +11,8 @@ use Interrupt;
 use SampleSync;
 use SisTest;
 
-my $node = SisTest->new(conf => { restart_after_crash => 'on', work_mem => '64kB' })->start;
+my $node = SisTest->new(conf => { restart_after_crash => 'on', work_mem => '64kB',
+		max_prepared_transactions => 1 })->start;
 my $db = $node->fresh_db('crash');
 my $hold = Hold->new($node, $db);
 my $s = SampleSync->new($node, $db, 'held',
@@ -57,7 +58,7 @@ for my $moment (qw(fold verify apply archive))
 		}
 		$how eq 'kill -9' ? $node->kill9($run->pid) : $node->restart('immediate');
 		$run->close;
-		$hold->lost;
+		$hold->release;
 		my $interrupt = Interrupt->new($node, $db);
 
 		$interrupt->nothing_is_left($s, $title, $before);

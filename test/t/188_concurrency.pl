@@ -9,7 +9,7 @@ use Hold;
 use SampleSync;
 use SisTest;
 
-my $node = SisTest->new->start;
+my $node = SisTest->new(conf => { max_prepared_transactions => 1 })->start;
 my $db = $node->fresh_db('concurrency');
 my $hold = Hold->new($node, $db);
 my $s = SampleSync->new($node, $db, 'held',

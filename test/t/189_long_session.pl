@@ -10,7 +10,7 @@ use SampleSync;
 use SisTest;
 use Zip;
 
-my $node = SisTest->new->start;
+my $node = SisTest->new(conf => { max_prepared_transactions => 1 })->start;
 my $db = $node->fresh_db('long');
 my $hold = Hold->new($node, $db);
 
