@@ -16,6 +16,7 @@
 #include "lib/bloomfilter.h"
 #include "utils/memutils.h"
 
+#include "base/value.h"
 #include "provider/csvset.h"
 #include "provider/oneroster.h"
 
@@ -83,7 +84,7 @@ org_types(SisCsvTable *table)
 	SisValue	type;
 
 	if (sis_csv_readable(table, ORG_TYPE, &type) && type.data != NULL &&
-		!sis_csv_is(type, "school"))
+		!sis_value_is(type, "school"))
 		return 0;
 	return SIS_TYPE_BIT(SIS_SCHOOL);
 }
@@ -109,7 +110,7 @@ org_row(SisCsvTable *table)
 {
 	SisValue	type = sis_csv_value(table, ORG_TYPE);
 
-	if (sis_csv_is(type, "district"))
+	if (sis_value_is(type, "district"))
 		take_district(table, table->state);
 	if (table->types == 0)
 		return;
@@ -452,7 +453,7 @@ role_row(SisCsvTable *table)
 		record = sis_csv_begin(table, k);
 		record->repeats = true;
 		if (type != SIS_CONTACT && org.data != NULL &&
-			sis_csv_is(sis_csv_value(table, ROLE_TYPE), "primary"))
+			sis_value_is(sis_csv_value(table, ROLE_TYPE), "primary"))
 		{
 			int			column = type == SIS_STUDENT ?
 				state->student_school : state->staff_school;

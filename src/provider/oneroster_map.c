@@ -10,6 +10,7 @@
 
 #include "utils/memutils.h"
 
+#include "base/value.h"
 #include "provider/oneroster.h"
 #include "provider/oneroster_map.h"
 
@@ -209,8 +210,8 @@ sis_oneroster_is_deleted(const SisJsonNode *node)
 {
 	SisValue	status = sis_json_find(node, "status");
 
-	return status.data != NULL && (sis_oneroster_is(status, "tobedeleted") ||
-								   sis_oneroster_is(status, "inactive"));
+	return sis_value_is(status, "tobedeleted") ||
+		sis_value_is(status, "inactive");
 }
 
 void
@@ -283,9 +284,9 @@ put_org(SisOneRosterMap *map, SisRestCall *call, const SisJsonNode *node)
 {
 	SisValue	type = sis_json_find(node, "type");
 
-	if (type.data != NULL && sis_oneroster_is(type, "district"))
+	if (sis_value_is(type, "district"))
 		take_district(map, node);
-	if (type.data != NULL && !sis_oneroster_is(type, "school"))
+	if (type.data != NULL && !sis_value_is(type, "school"))
 		return;
 	call->sink->row_read(call->sink, SIS_TYPE_BIT(SIS_SCHOOL));
 

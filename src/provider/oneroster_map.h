@@ -32,14 +32,6 @@ struct SisOneRosterMap
 	StringInfoData link_id;
 };
 
-/* Is a value that word, in any case? */
-static inline bool
-sis_oneroster_is(SisValue value, const char *word)
-{
-	return value.len == (int) strlen(word) &&
-		pg_strncasecmp(value.data, word, value.len) == 0;
-}
-
 /* The ID in a reference, or the plain ID. */
 static inline SisValue
 sis_oneroster_ref(const SisJsonNode *node)

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 #include "base/textlist.h"
-
+#include "base/value.h"
 #include "provider/oneroster.h"
 #include "provider/oneroster_map.h"
 
@@ -145,7 +145,7 @@ set_listed_roles(SisOneRosterMap *map, SisRecord *record,
 			continue;
 		schools[nschools++] = org;
 		if (primary.data == NULL &&
-			sis_oneroster_is(sis_json_find(item, "roleType"), "primary"))
+			sis_value_is(sis_json_find(item, "roleType"), "primary"))
 			primary = org;
 	}
 	add_sorted(record, map->schools_column[record->type], schools, nschools);

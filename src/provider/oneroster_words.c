@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/value.h"
 #include "provider/oneroster.h"
 
 SisUserRole
@@ -30,10 +31,9 @@ sis_oneroster_role(SisValue name)
 		{"systemAdministrator", SIS_ROLE_STAFF}
 	};
 
-	for (int i = 0; name.data != NULL && i < (int) lengthof(roles); i++)
+	for (int i = 0; i < (int) lengthof(roles); i++)
 	{
-		if (name.len == (int) strlen(roles[i].name) &&
-			pg_strncasecmp(name.data, roles[i].name, name.len) == 0)
+		if (sis_value_is(name, roles[i].name))
 			return roles[i].role;
 	}
 	return SIS_ROLE_UNKNOWN;
