@@ -18,6 +18,7 @@
 
 #include "base/value.h"
 #include "provider/csvset.h"
+#include "provider/links.h"
 #include "provider/oneroster.h"
 
 /*
@@ -41,10 +42,7 @@ typedef struct OneRoster
 	int			staff_state_id;
 	int			student_school;
 	int			staff_school;
-	int			link_student;
-	int			link_contact;
-	int			link_relationship;
-	StringInfoData link_id;
+	SisLinks	links;
 	bool		role_known;		/* of the user whose row it is */
 } OneRoster;
 
@@ -264,28 +262,15 @@ begin_user(SisCsvTable *table, SisRecordType type)
 
 static void
 put_link(SisCsvTable *table, SisValue student, SisValue contact,
-		 SisValue relationship)
+		 const char *relationship)
 {
 	OneRoster  *state = table->state;
 	SisRecord  *record;
-	SisValue	ends[2];
 
 	record = sis_csv_begin(table, sis_csv_type_index(table->file,
 													 SIS_STUDENT_CONTACT));
-	ends[0] = student;
-	ends[1] = contact;
-	sis_made_id(&state->link_id, ends, 2);
-	sis_record_set(record, SIS_COL_SOURCE_ID, state->link_id.data,
-				   state->link_id.len);
-	sis_record_set(record, state->link_student, student.data, student.len);
-	sis_record_set(record, state->link_contact, contact.data, contact.len);
-	sis_record_set(record, state->link_relationship, relationship.data,
-				   relationship.len);
-	if (relationship.data == NULL)
-		record->keep |= SIS_COLUMN_BIT(state->link_relationship);
-
-	/* a student names the contact, and the contact the student */
-	record->repeats = true;
+	sis_link_oneroster_contact(&state->links, record, student, contact,
+							   relationship);
 	if (!state->role_known)
 		record->part = SIS_PART_MAYBE;
 	sis_csv_put(table);
@@ -300,8 +285,6 @@ put_links(SisCsvTable *table, SisRecordType type, const char *relationship)
 {
 	SisValue	self = sis_csv_value(table, USER_SOURCED_ID);
 	SisValue	agents = sis_csv_value(table, USER_AGENTS);
-	SisValue	none = {NULL, 0};
-	SisValue	relation = none;
 	const char *p = agents.data;
 	const char *end;
 
@@ -313,8 +296,6 @@ put_links(SisCsvTable *table, SisRecordType type, const char *relationship)
 					   USER_SOURCED_ID, "the user's ID is missing");
 		return;
 	}
-	if (relationship != NULL)
-		relation = sis_trim(relationship, strlen(relationship));
 	end = agents.data + agents.len;
 	while (p < end)
 	{
@@ -326,9 +307,9 @@ put_links(SisCsvTable *table, SisRecordType type, const char *relationship)
 		if (agent.data == NULL)
 			continue;
 		if (type == SIS_STUDENT)
-			put_link(table, self, agent, none);
+			put_link(table, self, agent, NULL);
 		else
-			put_link(table, agent, self, relation);
+			put_link(table, agent, self, relationship);
 	}
 }
 
@@ -680,13 +661,7 @@ start(SisSink *sink)
 	state->staff_state_id = sis_record_column(SIS_STAFF, "state_id");
 	state->student_school = sis_record_column(SIS_STUDENT, "school_source_id");
 	state->staff_school = sis_record_column(SIS_STAFF, "school_source_id");
-	state->link_student = sis_record_column(SIS_STUDENT_CONTACT,
-											"student_source_id");
-	state->link_contact = sis_record_column(SIS_STUDENT_CONTACT,
-											"contact_source_id");
-	state->link_relationship = sis_record_column(SIS_STUDENT_CONTACT,
-												 "relationship");
-	initStringInfo(&state->link_id);
+	sis_links_init(&state->links);
 	return state;
 }
 

@@ -146,7 +146,7 @@ sis_oneroster_map_create(const SisOneRoster *roster)
 	map->row_cxt = AllocSetContextCreate(CurrentMemoryContext,
 										 "sis_sync OneRoster record",
 										 ALLOCSET_DEFAULT_SIZES);
-	initStringInfo(&map->link_id);
+	sis_links_init(&map->links);
 
 	add_map(map, wants, SIS_SCHOOL, COLUMNS(org_columns));
 	add_map(map, wants, SIS_TERM, COLUMNS(session_columns));
@@ -170,12 +170,6 @@ sis_oneroster_map_create(const SisOneRoster *roster)
 		map->state_id_column[type] = sis_record_column(type, "state_id");
 	}
 	map->roles_column = sis_record_column(SIS_STAFF, "roles");
-	map->link_student = sis_record_column(SIS_STUDENT_CONTACT,
-										  "student_source_id");
-	map->link_contact = sis_record_column(SIS_STUDENT_CONTACT,
-										  "contact_source_id");
-	map->link_relationship = sis_record_column(SIS_STUDENT_CONTACT,
-											   "relationship");
 	map->demographic_columns =
 		SIS_COLUMN_BIT(sis_record_column(SIS_STUDENT, "birth_date")) |
 		SIS_COLUMN_BIT(sis_record_column(SIS_STUDENT, "gender"));

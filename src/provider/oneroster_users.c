@@ -221,26 +221,12 @@ put_link(SisOneRosterMap *map, SisRestCall *call, const SisJsonNode *node,
 		 SisValue student, SisValue contact, const char *relationship)
 {
 	SisRecord  *record = map->record;
-	SisValue	ends[2];
 
 	sis_record_reset(record, SIS_STUDENT_CONTACT, call->collection,
 					 call->line);
 	record->last_modified = sis_json_find(node, "dateLastModified");
-	ends[0] = student;
-	ends[1] = contact;
-	sis_made_id(&map->link_id, ends, 2);
-	sis_record_set(record, SIS_COL_SOURCE_ID, map->link_id.data,
-				   map->link_id.len);
-	sis_record_set(record, map->link_student, student.data, student.len);
-	sis_record_set(record, map->link_contact, contact.data, contact.len);
-	if (relationship != NULL)
-		sis_record_set(record, map->link_relationship, relationship,
-					   (int) strlen(relationship));
-	else
-		record->keep |= SIS_COLUMN_BIT(map->link_relationship);
-
-	/* a student names the contact, and the contact the student */
-	record->repeats = true;
+	sis_link_oneroster_contact(&map->links, record, student, contact,
+							   relationship);
 	sis_oneroster_put(call, record);
 }
 
