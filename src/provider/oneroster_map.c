@@ -209,8 +209,8 @@ sis_oneroster_is_deleted(const SisJsonNode *node)
 }
 
 void
-sis_oneroster_reject(SisRestCall *call, int types, SisValue id, const char *column,
-	   const char *reason)
+sis_oneroster_reject(SisRestCall *call, int types, SisValue id,
+					 const char *column, const char *reason)
 {
 	SisReject	reject = {0};
 
@@ -286,8 +286,9 @@ put_org(SisOneRosterMap *map, SisRestCall *call, const SisJsonNode *node)
 
 	/* it may be a school; but a deleted one needs no more than its ID */
 	if (type.data == NULL && !sis_oneroster_is_deleted(node))
-		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_SCHOOL), sis_json_find(node, "sourcedId"),
-			   "type", "type is missing");
+		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_SCHOOL),
+							 sis_json_find(node, "sourcedId"), "type",
+							 "type is missing");
 	else
 		sis_oneroster_put(call, sis_oneroster_begin(map, SIS_SCHOOL, call, node));
 }
@@ -353,7 +354,8 @@ sis_oneroster_map_reject(SisOneRosterMap *map,
 	if (collection == SIS_OR_USERS)
 	{
 		call->sink->row_read(call->sink, SIS_TYPE_BIT(SIS_STUDENT_CONTACT));
-		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_STUDENT_CONTACT), none, NULL, problem);
+		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_STUDENT_CONTACT), none,
+							 NULL, problem);
 	}
 }
 
