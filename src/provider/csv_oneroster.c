@@ -365,7 +365,7 @@ user_row_v1p1(SisCsvTable *table)
 		begin_user(table, type);
 		sis_csv_put(table);
 		if (type != SIS_STAFF)
-			put_links(table, type, sis_oneroster_relationship(role));
+			put_links(table, type, sis_oneroster_relationship(SIS_ROLE_BIT(role)));
 	}
 }
 
@@ -522,21 +522,18 @@ user_types_v1p2(SisCsvTable *table)
 	return types;
 }
 
-/* What the user is to the students; NULL when there are two answers. */
+/* What the user is to the students. */
 static const char *
 contact_relationship(const OneRoster *state, SisValue user)
 {
-	const char *result = NULL;
+	int			roles = 0;
 
 	for (int role = SIS_ROLE_PARENT; role <= SIS_ROLE_RELATIVE; role++)
 	{
-		if (!may_have_role(state, user, (SisUserRole) role))
-			continue;
-		if (result != NULL)
-			return NULL;
-		result = sis_oneroster_relationship((SisUserRole) role);
+		if (may_have_role(state, user, (SisUserRole) role))
+			roles |= SIS_ROLE_BIT(role);
 	}
-	return result;
+	return sis_oneroster_relationship(roles);
 }
 
 static void

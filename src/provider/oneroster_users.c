@@ -25,7 +25,7 @@ typedef struct Roles
 	SisValue	single;			/* else the one role */
 	int			types;			/* SIS_TYPE_BITs; 0: see problem */
 	const char *problem;
-	bool		is_contact[SIS_ROLE_UNKNOWN];	/* as which kind of contact */
+	int			roles;			/* SIS_ROLE_BITs */
 } Roles;
 
 static void
@@ -40,7 +40,7 @@ add_role(Roles *roles, SisValue name)
 		return;
 	}
 	roles->types |= sis_oneroster_types(role);
-	roles->is_contact[role] = sis_oneroster_relationship(role) != NULL;
+	roles->roles |= SIS_ROLE_BIT(role);
 }
 
 /*
@@ -63,23 +63,6 @@ read_roles(const SisOneRosterMap *map, const SisJsonNode *node, Roles *roles)
 	}
 	else
 		add_role(roles, roles->single);
-}
-
-/* What a contact is to students; NULL when there are two answers. */
-static const char *
-relationship_of(const Roles *roles)
-{
-	const char *result = NULL;
-
-	for (int role = 0; role < SIS_ROLE_UNKNOWN; role++)
-	{
-		if (!roles->is_contact[role])
-			continue;
-		if (result != NULL)
-			return NULL;
-		result = sis_oneroster_relationship((SisUserRole) role);
-	}
-	return result;
 }
 
 static int
@@ -205,13 +188,10 @@ state_id_of(const SisJsonNode *node)
 
 	for (int i = 0; i < n; i++)
 	{
-		SisValue	type = sis_json_find(sis_json_item(ids, i), "type");
+		const SisJsonNode *item = sis_json_item(ids, i);
 
-		for (int p = 0; p + 5 <= type.len; p++)
-		{
-			if (pg_strncasecmp(type.data + p, "state", 5) == 0)
-				return sis_json_find(sis_json_item(ids, i), "identifier");
-		}
+		if (sis_oneroster_is_state(sis_json_find(item, "type")))
+			return sis_json_find(item, "identifier");
 	}
 	return none;
 }
@@ -364,7 +344,7 @@ sis_oneroster_put_user(SisOneRosterMap *map, SisRestCall *call,
 			put_person(map, type, call, node, &roles);
 			if (type != SIS_STAFF && !deleted)
 				put_links(map, call, node, agents, type,
-						  type == SIS_CONTACT ? relationship_of(&roles) : NULL);
+						  sis_oneroster_relationship(roles.roles));
 		}
 	}
 }
