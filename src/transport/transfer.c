@@ -309,7 +309,9 @@ look_after(SisTransfer *transfer, bool is_over)
 	drain(transfer);
 	if (transfer->handle.ended)
 	{
-		if (transfer->is_too_large)
+		/* a write error of libcurl's own: it unpacked more than it can keep */
+		if (transfer->is_too_large ||
+			transfer->handle.result == CURLE_WRITE_ERROR)
 			finish(transfer, SIS_END_TOO_LARGE);
 		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
 			finish(transfer, SIS_END_DEADLINE);
