@@ -289,6 +289,19 @@ finish(SisTransfer *transfer, SisEnd end)
 	transfer->is_listed = false;
 }
 
+/*
+ * While a transfer is paused, libcurl keeps what it goes on to unpack, 64 MB of
+ * it at most.  More than that ends as if memory were out (until 8.5 at least),
+ * or what is written were refused, which only we could say.
+ */
+static bool
+is_bomb(const SisTransfer *transfer)
+{
+	return transfer->handle.result == CURLE_WRITE_ERROR ||
+		(transfer->handle.result == CURLE_OUT_OF_MEMORY &&
+		 transfer->is_paused);
+}
+
 /* Hands on what has come.  The target may throw. */
 static void
 drain(SisTransfer *transfer)
@@ -309,9 +322,7 @@ look_after(SisTransfer *transfer, bool is_over)
 	drain(transfer);
 	if (transfer->handle.ended)
 	{
-		/* a write error of libcurl's own: it unpacked more than it can keep */
-		if (transfer->is_too_large ||
-			transfer->handle.result == CURLE_WRITE_ERROR)
+		if (transfer->is_too_large || is_bomb(transfer))
 			finish(transfer, SIS_END_TOO_LARGE);
 		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
 			finish(transfer, SIS_END_DEADLINE);
