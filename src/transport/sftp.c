@@ -429,6 +429,9 @@ download(const Sftp *sftp, FileList *list)
 									 (long long) MAX_FILE_SIZE), NULL,
 							"file \"%s\" is too large", file->name);
 		target.arg = file->spool = sis_spool_create();
+		/* libcurl 8.14 fails at a file without bytes */
+		if (file->size == 0)
+			continue;
 		/* one that has gone meanwhile is missing in the next look */
 		if (transfer_path(sftp, path_of(sftp, file->name), WANT_BYTES,
 						  &target, NULL) == FAILED)
