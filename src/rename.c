@@ -12,11 +12,13 @@
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/source.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "notify.h"
 #include "rename.h"
 #include "run.h"
 #include "runlog.h"
@@ -306,6 +308,8 @@ rekey(int64 of_run)
 				 (long long) renamed, (long long) of_run);
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
+	sis_notify_end(run->id);
+	sis_progress_end();
 }
 
 SIS_FUNCTION(sis_rekey);

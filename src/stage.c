@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "base/compat.h"
 #include "base/fingerprint.h"
+#include "base/progress.h"
 #include "base/seen.h"
 #include "base/spi.h"
 #include "base/value.h"
@@ -430,6 +431,7 @@ count_row(SisSink *sink, int types)
 {
 	SisStage   *stage = (SisStage *) sink;
 
+	sis_progress_row(types);
 	for (int type = 0; types != 0; type++, types >>= 1)
 	{
 		if (types & 1)

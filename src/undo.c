@@ -21,11 +21,13 @@
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/spi.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "notify.h"
 #include "rename.h"
 #include "run.h"
 #include "runlog.h"
@@ -467,6 +469,8 @@ undo_run(int64 of_run, const char *school, const char *type)
 		mark_undone(&undo, &past);
 	sis_runlog_counts(undo.run);
 	sis_runlog_succeeded(undo.run);
+	sis_notify_end(undo.run->id);
+	sis_progress_end();
 }
 
 static char *

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/progress.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tstoreReceiver.h"
@@ -89,6 +90,7 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 	writing = true;
+	sis_progress_type(type);
 	PG_TRY();
 	{
 		if (expected != SPI_OK_UTILITY && expected != SPI_OK_INSERT &&
@@ -104,6 +106,8 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	error_context_stack = context.previous;
 	/* true: what an application's trigger has set stays set */
 	AtEOXact_GUC(true, level);
+	if (expected != SPI_OK_SELECT && expected != SPI_OK_UTILITY)
+		sis_progress_rows((int64) n);
 	return n;
 }
 
