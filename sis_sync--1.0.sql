@@ -339,12 +339,14 @@ CREATE VIEW sis_sync.progress AS
                 'student_contact', 'enrollment'])[p.record_type] AS record_type,
          p.rows_done, nullif(p.rows_total, 0) AS rows_total,
          p.bytes_done, nullif(p.bytes_total, 0) AS bytes_total,
-         pg_catalog.round(least(100.0,
+         pg_catalog.round(
            CASE WHEN p.bytes_total OPERATOR(pg_catalog.>) 0
-                THEN 100.0 OPERATOR(pg_catalog.*) p.bytes_done::numeric OPERATOR(pg_catalog./) p.bytes_total::numeric
+                THEN 100.0 OPERATOR(pg_catalog.*) least(p.bytes_done, p.bytes_total)::numeric
+                     OPERATOR(pg_catalog./) p.bytes_total::numeric
                 WHEN p.rows_total OPERATOR(pg_catalog.>) 0
-                THEN 100.0 OPERATOR(pg_catalog.*) p.rows_done::numeric OPERATOR(pg_catalog./) p.rows_total::numeric
-           END), 1) AS percent,
+                THEN 100.0 OPERATOR(pg_catalog.*) least(p.rows_done, p.rows_total)::numeric
+                     OPERATOR(pg_catalog./) p.rows_total::numeric
+           END, 1) AS percent,
          coalesce(r.started_at, p.started_at) AS started_at
   FROM pg_catalog.pg_locks l
   JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) l.database

@@ -82,7 +82,7 @@ sis_notice_written(const SisRun *run)
 	}
 	if (run->dry_run)
 		ereport(NOTICE,
-				(errmsg("run %lld: would create %lld, update %lld, restore %lld and archive %lld records; %lld are unchanged",
+				(errmsg("run %lld: would create %lld, update %lld and restore %lld records, and archive %lld that count against the threshold; %lld are unchanged",
 						(long long) run->id, (long long) sum.created,
 						(long long) sum.updated, (long long) sum.restored,
 						(long long) sum.to_archive, (long long) sum.unchanged)));

@@ -764,6 +764,7 @@ close_buffer(SisStage *stage, StageBuffer *buffer)
 void
 sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
 {
+	sis_progress_rows(0);		/* those that have not been shown yet */
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
