@@ -2,18 +2,21 @@
  * notice.c
  *		What the session that runs a sync is told while it waits.
  *
- * A background worker has nobody to tell: pg_cron puts each line into the
- * job's return_message, before the error that one looks for there.
+ * A job has nobody to tell: pg_cron puts each line into the job's
+ * return_message, before the error that one looks for there, or, when it runs
+ * jobs by connections of its own, into the server's log.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
 #include "notice.h"
+#include "utils/guc.h"
 
 static bool
 has_listener(void)
 {
-	return MyBackendType == B_BACKEND;
+	return MyBackendType == B_BACKEND &&
+		(application_name == NULL || strcmp(application_name, "pg_cron") != 0);
 }
 
 void
