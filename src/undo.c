@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "base/compat.h"
 #include "base/error.h"
 #include "base/spi.h"
@@ -243,7 +244,8 @@ put_back_all(const SisUndo *undo)
 		archive_type(undo, delta, (SisRecordType) t);
 		CHECK_FOR_INTERRUPTS();
 	}
-	sis_write_check_constraints(undo->run);
+	if (!IsTransactionBlock())
+		sis_write_check_constraints(undo->run);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 		sis_delta_unregister(delta, (SisRecordType) t);
 	sis_delta_destroy(delta);

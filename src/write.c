@@ -4,7 +4,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tstoreReceiver.h"
@@ -168,8 +167,6 @@ sis_write_lock(const SisRun *run, SisRecordType type, const char *store)
 void
 sis_write_check_constraints(const SisRun *run)
 {
-	if (IsTransactionBlock())
-		return;
 	(void) sis_write(run, SIS_ENROLLMENT, "SET CONSTRAINTS ALL IMMEDIATE", NULL,
 					 SPI_OK_UTILITY);
 }
