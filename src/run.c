@@ -71,17 +71,6 @@ load_and_lock(const char *name, bool session)
 	return run;
 }
 
-/* Everything that can be known to be wrong before the source is asked. */
-static SisRun *
-begin_run(const char *name, bool dry_run, bool session)
-{
-	SisRun	   *run = load_and_lock(name, session);
-
-	run->dry_run = dry_run;
-	sis_runlog_start(run, 0);
-	return run;
-}
-
 SisRun *
 sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
 {
@@ -379,10 +368,12 @@ merge_all(SisRun *run, SisDelta *delta)
 int64
 sis_run_stage(const char *sync)
 {
-	SisRun	   *run = begin_run(sync, false, false);
-	SisSource  *source = sis_source_load(run->sync->server);
+	SisRun	   *run = load_and_lock(sync, false);
+	SisSource  *source;
 	SisFailure	failure = {SIS_OK};
 
+	sis_runlog_start(run, 0);
+	source = sis_source_load(run->sync->server);
 	sis_sync_check_schools(run->sync);
 	(void) find_provider(source);
 	run->slot = sis_slot_take(run->id, run->sync->name, false);
@@ -501,62 +492,31 @@ typedef struct Phase
 	SisRun	   *run;
 	const char *name;
 	bool		dry_run;
+	SisTurn    *turn;			/* of run_due(), or NULL */
 	SisSource  *source;
 	SisDelta   *delta;
 	SisFailure *failure;		/* the verdict, not thrown yet */
 	const ErrorData *error;		/* what log_error_phase() writes down */
 } Phase;
 
-/* Starts the next transaction as the run needs it, whatever the session has. */
+/* Leaves phase->run NULL when it is not the sync's turn. */
 static void
-commit(void)
+begin_phase(void *arg)
 {
-	SPI_commit();
-	(void) set_config_option("transaction_isolation", "read committed",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-	(void) set_config_option("transaction_read_only", "off",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-}
+	Phase	   *phase = arg;
+	SisRun	   *run = load_and_lock(phase->name, true);
 
-/*
- * Does work in an internal subtransaction.  NULL when it went well, else the
- * error, with the transaction around it still usable.
- */
-static ErrorData *
-attempt(void (*work) (Phase *), Phase *phase)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		/* a connection of its own: an error forgets its named relations */
-		sis_connect(0);
-		MemoryContextSwitchTo(cxt);
-		work(phase);
-		SPI_finish();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return error;
+	if (phase->turn != NULL && !phase->turn->is_due(run->sync, phase->turn))
+		return;
+	run->dry_run = phase->dry_run;
+	sis_runlog_start(run, 0);
+	phase->run = run;
 }
 
 static void
-prepare_phase(Phase *phase)
+prepare_phase(void *arg)
 {
+	Phase	   *phase = arg;
 	SisRun	   *run = phase->run;
 
 	sis_sync_check_schools(run->sync);
@@ -567,17 +527,23 @@ prepare_phase(Phase *phase)
 }
 
 static void
-stage_phase(Phase *phase)
+stage_phase(void *arg)
 {
+	Phase	   *phase = arg;
+
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
 	stage_source(phase->run, phase->source, phase->failure);
 }
 
 static void
-merge_phase(Phase *phase)
+merge_phase(void *arg)
 {
+	Phase	   *phase = arg;
+
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
 	phase->failure = merge_all(phase->run, phase->delta);
+	if (phase->failure == NULL)
+		sis_runlog_succeeded(phase->run);
 }
 
 static bool
@@ -598,7 +564,7 @@ attempt_merge(Phase *phase)
 	note_len = phase->run->note.len;
 	for (int i = 1;; i++)
 	{
-		ErrorData  *error = attempt(merge_phase, phase);
+		ErrorData  *error = sis_attempt(merge_phase, phase);
 
 		if (error == NULL || i == MAX_ATTEMPTS ||
 			!worth_another_attempt(error))
@@ -609,14 +575,15 @@ attempt_merge(Phase *phase)
 		sis_delta_clear(phase->delta);
 		/* a new transaction, so that it sees what the others have done */
 		sis_delta_destroy(phase->delta);
-		commit();
+		sis_commit();
 		phase->delta = sis_delta_create();
 	}
 }
 
 static void
-log_error_phase(Phase *phase)
+log_error_phase(void *arg)
 {
+	Phase	   *phase = arg;
 	ErrorData	logged = *phase->error;
 
 	/* what PostgreSQL says in detail may show a row's values */
@@ -630,37 +597,43 @@ log_error_phase(Phase *phase)
 }
 
 /*
- * Writes the error to the log, commits that and raises the error.  When it
- * cannot be written (the disk is full, the extension was dropped) the cause is
- * still the one to raise; the next run will find this one interrupted.
+ * Writes the error to the log and commits that.  When it cannot be written
+ * (the disk is full, the extension was dropped) the cause is still the one to
+ * raise; the next run will find this one interrupted.
  */
 static void
-end_with_error(Phase *phase, ErrorData *error)
+log_and_commit(Phase *phase, const ErrorData *error)
 {
 	ErrorData  *of_log;
 
 	phase->error = error;
-	of_log = attempt(log_error_phase, phase);
+	of_log = sis_attempt(log_error_phase, phase);
 	if (of_log != NULL)
 		ereport(WARNING,
 				(errcode(of_log->sqlerrcode),
 				 errmsg("could not write into the log that run %lld failed: %s",
 						(long long) phase->run->id, of_log->message)));
-	commit();
+	sis_commit();
+}
+
+static void
+end_with_error(Phase *phase, ErrorData *error)
+{
+	log_and_commit(phase, error);
 	ReThrowError(error);
 }
 
 static void
-end_with_failure(SisRun *run, const SisFailure *failure)
+end_with_failure(Phase *phase)
 {
+	const SisFailure *failure = phase->failure;
 	ErrorData	error = {0};
 
 	error.sqlerrcode = sis_error_sqlstate(failure->code);
 	error.message = (char *) failure->message;
 	error.detail = (char *) failure->detail;
 	error.hint = (char *) failure->hint;
-	sis_runlog_failed(run->id, &error);
-	commit();
+	log_and_commit(phase, &error);
 	sis_throw(failure);
 }
 
@@ -668,25 +641,30 @@ static void
 run_phases(Phase *phase)
 {
 	SisFailure	failure = {SIS_OK};
-	SisRun	   *run;
 	ErrorData  *error;
 
-	commit();
-	phase->run = run = begin_run(phase->name, phase->dry_run, true);
-	commit();
+	sis_commit();
+	error = sis_attempt(begin_phase, phase);
+	if (error != NULL)
+		ReThrowError(error);
+	sis_commit();
+	if (phase->run == NULL)
+		return;
+	if (phase->turn != NULL)
+		phase->turn->run_id = phase->run->id;
 
-	error = attempt(prepare_phase, phase);
+	error = sis_attempt(prepare_phase, phase);
 	if (error != NULL)
 		end_with_error(phase, error);
-	commit();
+	sis_commit();
 
 	phase->failure = &failure;
-	error = attempt(stage_phase, phase);
+	error = sis_attempt(stage_phase, phase);
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (failure.code != SIS_OK)
-		end_with_failure(run, &failure);
-	commit();
+		end_with_failure(phase);
+	sis_commit();
 
 	phase->delta = sis_delta_create();
 	error = attempt_merge(phase);
@@ -694,9 +672,22 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (phase->failure != NULL)
-		end_with_failure(run, phase->failure);
-	sis_runlog_succeeded(run);
-	commit();
+		end_with_failure(phase);
+	sis_commit();
+}
+
+static void
+run_and_unlock(Phase *phase)
+{
+	PG_TRY();
+	{
+		run_phases(phase);
+	}
+	PG_FINALLY();
+	{
+		sis_locks_release();
+	}
+	PG_END_TRY();
 }
 
 void
@@ -706,13 +697,15 @@ sis_run_committing(const char *sync, bool dry_run)
 
 	phase.name = sync;
 	phase.dry_run = dry_run;
-	PG_TRY();
-	{
-		run_phases(&phase);
-	}
-	PG_FINALLY();
-	{
-		sis_locks_release();
-	}
-	PG_END_TRY();
+	run_and_unlock(&phase);
+}
+
+void
+sis_run_turn(const char *sync, SisTurn *turn)
+{
+	Phase		phase = {0};
+
+	phase.name = sync;
+	phase.turn = turn;
+	run_and_unlock(&phase);
 }

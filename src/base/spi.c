@@ -7,6 +7,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "base/spi.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
@@ -23,6 +24,7 @@
 #include "utils/inval.h"
 #include "utils/plancache.h"
 #include "utils/queryenvironment.h"
+#include "utils/resowner.h"
 
 /*
  * Looked up each time: an index scan of a tiny catalog costs less than the
@@ -96,6 +98,48 @@ sis_connect(int options)
 	sis_register_store("none", none, desc, 0);
 	sis_unregister_store("none");
 	tuplestore_end(none);
+}
+
+void
+sis_commit(void)
+{
+	SPI_commit();
+	(void) set_config_option("transaction_isolation", "read committed",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	(void) set_config_option("transaction_read_only", "off",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+}
+
+ErrorData *
+sis_attempt(void (*work) (void *), void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		/* a connection of its own: an error forgets its named relations */
+		sis_connect(0);
+		MemoryContextSwitchTo(cxt);
+		work(arg);
+		SPI_finish();
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return error;
 }
 
 void

@@ -40,6 +40,19 @@ extern void sis_owner_end(const SisBridge *bridge);
  */
 extern void sis_connect(int options);
 
+/*
+ * SPI_commit(); the next transaction is as a run needs it, whatever the
+ * session's defaults are: read committed, and not read-only.
+ */
+extern void sis_commit(void);
+
+/*
+ * Does work in an internal subtransaction.  NULL when it went well, else the
+ * error, copied into the current context, with the transaction around it
+ * still usable.
+ */
+extern ErrorData *sis_attempt(void (*work) (void *), void *arg);
+
 /* ----------
  * Parameters of a statement, collected in order: $1, $2, …
  * ----------
