@@ -12,6 +12,8 @@ OBJS = \
 	src/roster.o \
 	src/run.o \
 	src/runlog.o \
+	src/due.o \
+	src/schedule.o \
 	src/guard.o \
 	src/threshold.o \
 	src/rekey.o \
