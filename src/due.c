@@ -21,7 +21,6 @@
 #include "miscadmin.h"
 #include "run.h"
 #include "utils/memutils.h"
-#include "utils/portal.h"
 #include "utils/timestamp.h"
 
 /* The names of what is due and the caller may run, the longest due first. */
