@@ -15,6 +15,8 @@ OBJS = \
 	src/runlog.o \
 	src/notify.o \
 	src/notice.o \
+	src/due.o \
+	src/schedule.o \
 	src/guard.o \
 	src/threshold.o \
 	src/rekey.o \

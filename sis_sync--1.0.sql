@@ -28,6 +28,10 @@ CREATE TABLE sis_sync.sync (
   name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
   server text NOT NULL,
   target_schema text NOT NULL DEFAULT 'roster',
+  run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
+                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval),
+  next_run_at timestamptz
+    CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
   deletion_threshold numeric NOT NULL DEFAULT 10
     CHECK (deletion_threshold OPERATOR(pg_catalog.>=) 0
            AND deletion_threshold OPERATOR(pg_catalog.<=) 100),
@@ -48,6 +52,8 @@ COMMENT ON TABLE sis_sync.sync IS 'one row per sync: where a district''s data co
 COMMENT ON COLUMN sis_sync.sync.id IS 'stands in every roster row as sync_id; never changes';
 COMMENT ON COLUMN sis_sync.sync.server IS 'name of the foreign server the data comes from';
 COMMENT ON COLUMN sis_sync.sync.target_schema IS 'schema made by create_roster()';
+COMMENT ON COLUMN sis_sync.sync.run_every IS 'run_due() runs it so often, at the same time of day in its time zone; NULL: only by hand';
+COMMENT ON COLUMN sis_sync.sync.next_run_at IS 'the time it is next due; in the past until a run that is not to be tried again soon; NULL: now; infinity: paused';
 COMMENT ON COLUMN sis_sync.sync.deletion_threshold IS 'percent of the SIS-managed records of a type that a run may archive';
 COMMENT ON COLUMN sis_sync.sync.school_min_records IS 'a school with fewer records is judged as if it had this many';
 COMMENT ON COLUMN sis_sync.sync.min_allowed IS 'so many records of a type (not school, not student) may always be archived when the percent is above 0';
@@ -56,7 +62,7 @@ COMMENT ON COLUMN sis_sync.sync.restore_returning IS 'false: archived sections a
 COMMENT ON COLUMN sis_sync.sync.all_schools IS 'true: every school of the source is in scope';
 COMMENT ON COLUMN sis_sync.sync.include_demographics IS 'true: OneRoster''s demographics (birth date, sex) are read';
 COMMENT ON COLUMN sis_sync.sync.extra_columns IS 'columns of the source, without a place of their own, to keep in "extra"';
-COMMENT ON COLUMN sis_sync.sync.timezone IS 'time zone whose date decides whether a term has ended';
+COMMENT ON COLUMN sis_sync.sync.timezone IS 'time zone whose date decides whether a term has ended, and whose time of day run_every keeps';
 
 CREATE TABLE sis_sync.sync_school (
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
@@ -422,6 +428,78 @@ COMMENT ON COLUMN sis_sync.health.unended_run IS 'a run that the log has as runn
 COMMENT ON COLUMN sis_sync.health.source_as_of IS 'how new the source was at the last run that was applied';
 COMMENT ON COLUMN sis_sync.health.held_records IS 'records that held_run held back: they wait for approve() or rekey()';
 COMMENT ON COLUMN sis_sync.health.held_approved IS 'true: approved, and the next run will let them go';
+-- When syncs are due
+-- ---------------------------------------------------------------------------
+
+-- The last run that counts decides: one that began at next_run_at or later.
+-- After a success, and after a failure that only people can mend (no rights,
+-- wrong settings, a decision to take), the sync waits for its next regular
+-- time.  After any other failure it is tried again 5, 10, 20, ... minutes
+-- later; a run that broke off (a server that crashed, a worker that was
+-- killed) is tried again at once, but only once.
+CREATE VIEW sis_sync.due AS
+  SELECT s.name AS sync, s.run_every, s.next_run_at,
+         CASE WHEN s.next_run_at IS NULL THEN '-infinity'::timestamptz
+              WHEN l.id IS NULL OR l.started_at OPERATOR(pg_catalog.<) s.next_run_at
+              THEN s.next_run_at
+              WHEN l.settled THEN n.regular_at
+              ELSE least(l.ended_at OPERATOR(pg_catalog.+) b.backoff, n.regular_at) END AS due_at,
+         n.regular_at, f.failures, l.id AS last_run, l.status AS last_status,
+         l.error_code AS last_error_code
+  FROM sis_sync.sync s
+  LEFT JOIN LATERAL (
+    SELECT r.id, r.status, r.error_code, r.started_at,
+           coalesce(r.finished_at, r.started_at) AS ended_at,
+           r.status OPERATOR(pg_catalog.=) 'succeeded'
+             OR r.error_code OPERATOR(pg_catalog.=) ANY (ARRAY['SI001', 'SI002', 'SI003', 'SI009', 'SI011'])
+             OR pg_catalog.starts_with(r.error_code, '42') AS settled
+    FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name
+      AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+    ORDER BY r.id DESC LIMIT 1
+  ) l ON true
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS failures
+    FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name
+      AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+      AND r.id OPERATOR(pg_catalog.>) coalesce((
+        SELECT g.id FROM sis_sync.run g
+        WHERE g.sync OPERATOR(pg_catalog.=) s.name AND g.kind OPERATOR(pg_catalog.=) 'sync'
+          AND NOT g.dry_run AND g.status OPERATOR(pg_catalog.=) 'succeeded'
+        ORDER BY g.id DESC LIMIT 1), 0)
+  ) f
+  CROSS JOIN LATERAL (
+    SELECT '5 minutes'::interval OPERATOR(pg_catalog.*)
+             CASE WHEN c.counted OPERATOR(pg_catalog.=) 0 THEN 0
+                  ELSE pg_catalog.pow(2, least(c.counted, 10) OPERATOR(pg_catalog.-) 1) END AS backoff
+    FROM (SELECT f.failures OPERATOR(pg_catalog.-)
+            CASE WHEN l.status OPERATOR(pg_catalog.=) 'failed' THEN 0 ELSE 1 END AS counted) c
+  ) b
+  -- The first of next_run_at + k * run_every after the last run: k is guessed,
+  -- since months and days are not of one length, and the guess' neighbours are
+  -- looked at.
+  CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.min(t.at), l.ended_at OPERATOR(pg_catalog.+) s.run_every) AS regular_at
+    FROM pg_catalog.floor(
+           extract(epoch FROM l.ended_at OPERATOR(pg_catalog.-)
+             CASE WHEN pg_catalog.isfinite(s.next_run_at) THEN s.next_run_at END)
+           OPERATOR(pg_catalog./) extract(epoch FROM s.run_every)) AS guess (k)
+    CROSS JOIN pg_catalog.generate_series(-3, 3) AS near (k)
+    CROSS JOIN LATERAL (
+      SELECT ((s.next_run_at AT TIME ZONE s.timezone) OPERATOR(pg_catalog.+)
+              (s.run_every OPERATOR(pg_catalog.*)
+               (guess.k OPERATOR(pg_catalog.+) near.k)::double precision))
+             AT TIME ZONE s.timezone AS at
+    ) t
+    WHERE t.at OPERATOR(pg_catalog.>) l.ended_at
+      AND guess.k OPERATOR(pg_catalog.+) near.k OPERATOR(pg_catalog.>=) 0
+  ) n
+  WHERE s.run_every IS NOT NULL;
+COMMENT ON VIEW sis_sync.due IS 'when run_due() will take each sync that has run_every';
+COMMENT ON COLUMN sis_sync.due.due_at IS 'next_run_at, or later when a run since then has ended; -infinity: as soon as possible';
+COMMENT ON COLUMN sis_sync.due.regular_at IS 'its next time after the last run, were that one not to be tried again';
+COMMENT ON COLUMN sis_sync.due.failures IS 'runs since the last success that failed or broke off';
 
 -- ---------------------------------------------------------------------------
 -- What guards the settings
@@ -500,6 +578,18 @@ COMMENT ON FUNCTION sis_sync.run_atomic(text) IS 'all four steps in the caller''
 CREATE PROCEDURE sis_sync.run(sync text, dry_run boolean DEFAULT false)
   AS 'MODULE_PATHNAME', 'sis_run' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.run(text, boolean) IS 'runs a sync, committing between its phases; ends in a named error when it fails';
+
+CREATE PROCEDURE sis_sync.run_due(max_runs integer DEFAULT NULL)
+  AS 'MODULE_PATHNAME', 'sis_run_due' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.run_due(integer) IS 'runs the syncs that are due, one after another; a failure is a WARNING and stops no other';
+
+CREATE FUNCTION sis_sync.schedule(workers integer DEFAULT 2, cron text DEFAULT '* * * * *') RETURNS integer
+  AS 'MODULE_PATHNAME', 'sis_schedule' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.schedule(integer, text) IS 'makes so many jobs of pg_cron that call run_due(), and drops those beyond; returns how many there are';
+
+CREATE FUNCTION sis_sync.unschedule() RETURNS integer
+  AS 'MODULE_PATHNAME', 'sis_unschedule' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.unschedule() IS 'drops the jobs that schedule() made; returns how many there were';
 
 CREATE FUNCTION sis_sync.preview(run bigint)
   RETURNS TABLE (record_type text, source_id text, action text, reason text, changes jsonb)

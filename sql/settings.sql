@@ -44,6 +44,8 @@ FROM (VALUES
   (4, 'min_allowed', ARRAY['0', '2', '-1', 'NULL']),
   (5, 'server', ARRAY['''other''', 'NULL']),
   (6, 'target_schema', ARRAY['''other''', 'NULL']),
+  (6.1, 'run_every', ARRAY['''1 day''', '''1 minute''', '''366 days''', '''0''', '''-1 day''', '''367 days''', 'NULL']),
+  (6.2, 'next_run_at', ARRAY['''2026-08-31 05:00+00''', '''infinity''', '''-infinity''', '''1999-12-31 00:00+00''', 'NULL']),
   (7, 'restore_returning', ARRAY['false', 'NULL']),
   (8, 'all_schools', ARRAY['true', 'NULL']),
   (9, 'include_demographics', ARRAY['true', 'NULL']),

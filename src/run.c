@@ -16,7 +16,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "approve.h"
 #include "attempt.h"
 #include "base/compat.h"
@@ -36,7 +35,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "write.h"
 
@@ -72,18 +70,6 @@ load_and_lock(const char *name, bool session)
 	/* who may not run it neither locks it nor writes into its log */
 	sis_source_check_usage(run->sync->server);
 	lock_sync(run->sync, session);
-	return run;
-}
-
-/* Everything that can be known to be wrong before the source is asked. */
-static SisRun *
-begin_run(const char *name, bool dry_run, bool session)
-{
-	SisRun	   *run = load_and_lock(name, session);
-
-	run->dry_run = dry_run;
-	sis_runlog_start(run, 0);
-	sis_progress_begin(run->id, session);
 	return run;
 }
 
@@ -390,11 +376,14 @@ merge_all(SisRun *run, SisDelta *delta)
 int64
 sis_run_stage(const char *sync)
 {
-	SisRun	   *run = begin_run(sync, false, false);
-	SisSource  *source = sis_source_load(run->sync->server);
+	SisRun	   *run = load_and_lock(sync, false);
+	SisSource  *source;
 	SisFailure	failure = {SIS_OK};
 
+	sis_runlog_start(run, 0);
 	sis_notify_interrupted(run);
+	sis_progress_begin(run->id, false);
+	source = sis_source_load(run->sync->server);
 	sis_sync_check_schools(run->sync);
 	(void) find_provider(source);
 	run->slot = sis_slot_take(run->id, run->sync->name, false);
@@ -519,11 +508,26 @@ typedef struct Phase
 	SisRun	   *run;
 	const char *name;
 	bool		dry_run;
+	SisTurn    *turn;			/* of run_due(), or NULL */
 	SisSource  *source;
 	SisDelta   *delta;
 	SisFailure *failure;		/* the verdict, not thrown yet */
 	const ErrorData *error;		/* what log_error_phase() writes down */
 } Phase;
+
+/* Leaves phase->run NULL when it is not the sync's turn. */
+static void
+begin_phase(void *arg)
+{
+	Phase	   *phase = arg;
+	SisRun	   *run = load_and_lock(phase->name, true);
+
+	if (phase->turn != NULL && !phase->turn->is_due(run->sync, phase->turn))
+		return;
+	run->dry_run = phase->dry_run;
+	sis_runlog_start(run, 0);
+	phase->run = run;
+}
 
 static void
 prepare_phase(void *arg)
@@ -542,6 +546,7 @@ static void
 stage_phase(void *arg)
 {
 	Phase	   *phase = arg;
+
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
 	stage_source(phase->run, phase->source, phase->failure);
 }
@@ -550,14 +555,11 @@ static void
 merge_phase(void *arg)
 {
 	Phase	   *phase = arg;
-	MemoryContext cxt = CurrentMemoryContext;
-	SisFailure *failure;
-	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
-	failure = merge_all(phase->run, phase->delta);
 
-	/* SPI has left us in a context that ends with this attempt */
-	MemoryContextSwitchTo(cxt);
-	phase->failure = failure != NULL ? sis_failure_copy(failure) : NULL;
+	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
+	phase->failure = merge_all(phase->run, phase->delta);
+	if (phase->failure == NULL)
+		sis_runlog_succeeded(phase->run);
 }
 
 static bool
@@ -624,12 +626,12 @@ commit_end(Phase *phase)
 }
 
 /*
- * Writes the error to the log, commits that and raises the error.  When it
- * cannot be written (the disk is full, the extension was dropped) the cause is
- * still the one to raise; the next run will find this one interrupted.
+ * Writes the error to the log and commits that.  When it cannot be written
+ * (the disk is full, the extension was dropped) the cause is still the one to
+ * raise; the next run will find this one interrupted.
  */
 static void
-end_with_error(Phase *phase, ErrorData *error)
+log_and_commit(Phase *phase, const ErrorData *error)
 {
 	ErrorData  *of_log;
 
@@ -645,20 +647,26 @@ end_with_error(Phase *phase, ErrorData *error)
 	}
 	else
 		commit_end(phase);
+}
+
+static void
+end_with_error(Phase *phase, ErrorData *error)
+{
+	log_and_commit(phase, error);
 	ReThrowError(error);
 }
 
 static void
-end_with_failure(Phase *phase, const SisFailure *failure)
+end_with_failure(Phase *phase)
 {
+	const SisFailure *failure = phase->failure;
 	ErrorData	error = {0};
 
 	error.sqlerrcode = sis_error_sqlstate(failure->code);
 	error.message = (char *) failure->message;
 	error.detail = (char *) failure->detail;
 	error.hint = (char *) failure->hint;
-	sis_runlog_failed(phase->run->id, &error);
-	commit_end(phase);
+	log_and_commit(phase, &error);
 	/* all but the archiving was done */
 	if (failure->code == SIS_ERR_THRESHOLD)
 		sis_notice_written(phase->run);
@@ -673,8 +681,16 @@ run_phases(Phase *phase)
 	ErrorData  *error;
 
 	sis_commit();
-	phase->run = run = begin_run(phase->name, phase->dry_run, true);
+	error = sis_attempt(begin_phase, phase);
+	if (error != NULL)
+		ReThrowError(error);
 	sis_commit();
+	if (phase->run == NULL)
+		return;
+	if (phase->turn != NULL)
+		phase->turn->run_id = phase->run->id;
+	run = phase->run;
+	sis_progress_begin(run->id, true);
 	for (int i = 0; i < run->ninterrupted; i++)
 		sis_notify_committing(run->interrupted[i]);
 	sis_notice_begun(run);
@@ -689,7 +705,7 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (failure.code != SIS_OK)
-		end_with_failure(phase, &failure);
+		end_with_failure(phase);
 	sis_commit();
 	sis_notice_staged(run);
 
@@ -699,10 +715,24 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (phase->failure != NULL)
-		end_with_failure(phase, phase->failure);
-	sis_runlog_succeeded(run);
+		end_with_failure(phase);
 	commit_end(phase);
 	sis_notice_written(run);
+}
+
+static void
+run_and_unlock(Phase *phase)
+{
+	PG_TRY();
+	{
+		run_phases(phase);
+	}
+	PG_FINALLY();
+	{
+		sis_progress_end();
+		sis_locks_release();
+	}
+	PG_END_TRY();
 }
 
 void
@@ -712,14 +742,15 @@ sis_run_committing(const char *sync, bool dry_run)
 
 	phase.name = sync;
 	phase.dry_run = dry_run;
-	PG_TRY();
-	{
-		run_phases(&phase);
-	}
-	PG_FINALLY();
-	{
-		sis_progress_end();
-		sis_locks_release();
-	}
-	PG_END_TRY();
+	run_and_unlock(&phase);
+}
+
+void
+sis_run_turn(const char *sync, SisTurn *turn)
+{
+	Phase		phase = {0};
+
+	phase.name = sync;
+	phase.turn = turn;
+	run_and_unlock(&phase);
 }

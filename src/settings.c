@@ -46,6 +46,7 @@ load_extra_columns(SisSync *sync, int column)
 SisSync *
 sis_sync_load(const char *name)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	SisSync    *sync = palloc0(sizeof(SisSync));
 	SisParams	params = {0};
 
@@ -61,6 +62,7 @@ sis_sync_load(const char *name)
 				 errmsg("sync \"%s\" does not exist", name),
 				 errhint("Set it up with INSERT INTO sis_sync.sync (name, server) VALUES (%s, ...).",
 						 quote_literal_cstr(name))));
+	MemoryContextSwitchTo(cxt); /* SPI leaves us in its own */
 	sync->name = pstrdup(name);
 	sync->id = sis_value_int8(0, 1);
 	sync->server = sis_value(0, 2);

@@ -22,8 +22,8 @@ typedef struct SisSync
 } SisSync;
 
 /*
- * Reads a sync's settings, as the extension's owner.  SI009 when there is
- * none of that name.
+ * Reads a sync's settings, as the extension's owner, into the current
+ * context.  SI009 when there is none of that name.
  */
 extern SisSync *sis_sync_load(const char *name);
 
