@@ -14,6 +14,10 @@ OBJS = \
 	src/runlog.o \
 	src/guard.o \
 	src/threshold.o \
+	src/creep.o \
+	src/hold.o \
+	src/updates.o \
+	src/emptied.o \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
@@ -34,6 +38,7 @@ OBJS = \
 	src/fold_group.o \
 	src/carry.o \
 	src/settings.o \
+	src/window.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
 	src/provider/fileset.o \

@@ -21,7 +21,9 @@
 #include "base/compat.h"
 #include "carry.h"
 #include "delta.h"
+#include "emptied.h"
 #include "guard.h"
+#include "hold.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "run.h"
@@ -34,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "window.h"
 #include "write.h"
 
 /* How often the last phase is done again when others were in its way. */
@@ -163,6 +166,8 @@ stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
 	}
 	MemoryContextSwitchTo(cxt);
 	sis_stage_close(stage, run->roster, done);
+	if (done)
+		sis_emptied_keep(run);
 	MemoryContextSwitchTo(old);
 	take_counts(run, stage);
 	PopActiveSnapshot();
@@ -208,11 +213,14 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 
 /*
  * All checks but the threshold, and the delta they rest on.  Returns the
- * verdict when IDs have been re-keyed: nothing of the delta may be done then.
+ * verdict when IDs have been re-keyed, or too much would be updated: nothing
+ * of the delta may be done then.
  */
 static SisFailure *
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
+	SisFailure *failure;
+
 	sis_guard_settings(run);
 	sis_approval_find(run);
 	sis_guard_staged(run);
@@ -224,7 +232,12 @@ compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 	sis_merge_compute(run, delta, first);
 	sis_guard_rejects(run, delta);
 	sis_guard_empty(run);
-	return sis_guard_rekeyed(run, delta);
+	failure = sis_guard_rekeyed(run, delta);
+	if (failure != NULL)
+		return failure;
+	if (run->sync->mode == SIS_MODE_ADDS_ONLY)
+		sis_window_leave_updates(run);
+	return sis_guard_updates(run, delta);
 }
 
 /* The same for a step in the caller's transaction, which an error aborts. */
@@ -322,13 +335,32 @@ forget_out_of_scope(SisRun *run, const SisDelta *delta)
 	}
 }
 
-/* Archives what the threshold has let pass. */
+/* Creates, updates and restores. */
 static void
-archive_all(SisRun *run, SisDelta *delta)
+apply_all(SisRun *run, SisDelta *delta)
 {
-	sis_merge_archive(run, delta);
-	sis_carry_forget(run, delta);
-	sis_approval_spend(run);
+	sis_merge_apply(run, delta);
+	if (run->sync->mode < SIS_MODE_ADDS_ONLY)
+		sis_approval_spend_updates(run);
+}
+
+/*
+ * Archives what a window, or a trip (failure), does not hold back.  An approval
+ * of which some may still be held back is not spent.
+ */
+static void
+archive_what_may(SisRun *run, SisDelta *delta, const SisFailure *failure)
+{
+	if (failure == NULL && run->sync->mode == SIS_MODE_NORMAL)
+	{
+		sis_merge_archive(run, delta);
+		sis_carry_forget(run, delta);
+		sis_approval_spend(run);
+		return;
+	}
+	sis_carry_remember_held(run, delta);
+	if (run->hold != NULL)
+		sis_merge_archive(run, delta);
 }
 
 /* What the checks have let pass: creates, updates, and archives or a trip. */
@@ -340,16 +372,18 @@ write_all(SisRun *run, SisDelta *delta)
 	if (!run->dry_run)
 		sis_carry_remember(run, delta);
 	failure = sis_guard_threshold(run, delta);
+	if (run->sync->mode != SIS_MODE_NORMAL)
+		sis_window_note_gone(run, delta);
 	if (!run->dry_run)
 	{
-		sis_merge_apply(run, delta);
-		if (failure == NULL)
-			archive_all(run, delta);
-		else
-			sis_carry_remember_held(run, delta);
+		apply_all(run, delta);
+		archive_what_may(run, delta, failure);
 		sis_write_check_constraints(run);
 		remember_state(run);
 	}
+	if (run->hold != NULL)
+		sis_hold_close(run->hold);
+	run->hold = NULL;
 	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
 	return failure;
 }
@@ -376,10 +410,9 @@ merge_all(SisRun *run, SisDelta *delta)
  * ----------
  */
 
-int64
-sis_run_stage(const char *sync)
+static void
+stage_run(SisRun *run)
 {
-	SisRun	   *run = begin_run(sync, false, false);
 	SisSource  *source = sis_source_load(run->sync->server);
 	SisFailure	failure = {SIS_OK};
 
@@ -389,6 +422,15 @@ sis_run_stage(const char *sync)
 	stage_source(run, source, &failure);
 	if (failure.code != SIS_OK)
 		sis_throw(&failure);
+}
+
+int64
+sis_run_stage(const char *sync)
+{
+	SisRun	   *run = begin_run(sync, false, false);
+
+	sis_window_check_not_frozen(run->sync);
+	stage_run(run);
 	return run->id;
 }
 
@@ -399,6 +441,7 @@ open_step(int64 run_id, const char *phase, LOCKMODE mode)
 	SisRun	   *run = sis_runlog_load(run_id, phase);
 
 	lock_sync(run->sync, false);
+	sis_window_check_not_frozen(run->sync);
 	run = sis_runlog_load(run_id, phase);	/* as it is now that it is ours */
 	run->roster = sis_roster_open(run->sync->target_schema, mode);
 	return run;
@@ -437,9 +480,9 @@ sis_run_apply(int64 run_id)
 	SisScope   *scope = compute_or_throw(run, delta, false);
 
 	sis_carry_remember(run, delta);
-	if (was_held(run))
+	if (was_held(run) || run->sync->mode != SIS_MODE_NORMAL)
 		sis_carry_remember_held(run, delta);
-	sis_merge_apply(run, delta);
+	apply_all(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
@@ -462,7 +505,9 @@ sis_run_archive(int64 run_id)
 	failure = sis_guard_threshold(run, delta);
 	if (failure != NULL)
 		sis_throw(failure);
-	archive_all(run, delta);
+	if (run->sync->mode != SIS_MODE_NORMAL)
+		sis_window_note_gone(run, delta);
+	archive_what_may(run, delta, NULL);
 	forget_out_of_scope(run, delta);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
@@ -483,12 +528,18 @@ sis_run_archive(int64 run_id)
 int64
 sis_run_all(const char *sync)
 {
-	int64		run_id = sis_run_stage(sync);
+	SisRun	   *run = begin_run(sync, false, false);
 
-	sis_run_verify(run_id);
-	sis_run_apply(run_id);
-	sis_run_archive(run_id);
-	return run_id;
+	if (run->sync->mode == SIS_MODE_FROZEN)
+	{
+		sis_window_log_frozen(run);
+		return run->id;
+	}
+	stage_run(run);
+	sis_run_verify(run->id);
+	sis_run_apply(run->id);
+	sis_run_archive(run->id);
+	return run->id;
 }
 
 /* ----------
@@ -673,6 +724,13 @@ run_phases(Phase *phase)
 
 	commit();
 	phase->run = run = begin_run(phase->name, phase->dry_run, true);
+	run->commits = true;
+	if (run->sync->mode == SIS_MODE_FROZEN)
+	{
+		sis_window_log_frozen(run);
+		commit();
+		return;
+	}
 	commit();
 
 	error = attempt(prepare_phase, phase);
