@@ -108,6 +108,8 @@ sis_guard_updates(SisRun *run, const SisDelta *delta)
 	SisRecordType first = SIS_SCHOOL;
 	StringInfoData detail;
 
+	if (run->applied)
+		return NULL;			/* what would be updated has been */
 	initStringInfo(&detail);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{

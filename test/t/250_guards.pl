@@ -335,6 +335,14 @@ is($s->value('SELECT count(*) FROM <roster>.enrollment e JOIN <roster>.student p
 		  . ' AND e.archived_at IS NULL AND p.archived_at IS NOT NULL'),
 	0, 'hold: no enrollment of one who has left');
 like(explained($s), qr/School sch-007, type staff: 61 of 61/, 'hold: explained');
+my $tripped = $s->last_run->{id};
+is_deeply([ map { $s->last_run->{$_} } qw(status reason) ], [ 'failed', 'Threshold' ],
+	'hold: the run has failed');
+$s->do("CALL sis_sync.undo($tripped)");
+is($s->value('SELECT count(*) FROM <roster>.staff WHERE sync_id = <id> AND archived_at IS NOT NULL'),
+	1, 'hold: an undo brings the five back, and archives the new one');
+$s->run_ends_in('SI001', 'again');
+$s->counts_are('again', staff => { restored => 1, archived => 5 }, student => { archived => 1 });
 $s->do('SELECT sis_sync.approve(<run>, \'the school has closed\')');
 $s->run_succeeds('approved');
 $s->counts_are('hold: approved', staff => { archived => 61 }, student => { archived => 1 },
