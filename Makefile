@@ -19,6 +19,10 @@ OBJS = \
 	src/schedule.o \
 	src/guard.o \
 	src/threshold.o \
+	src/creep.o \
+	src/hold.o \
+	src/updates.o \
+	src/emptied.o \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
@@ -39,6 +43,7 @@ OBJS = \
 	src/fold_group.o \
 	src/carry.o \
 	src/settings.o \
+	src/window.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
 	src/provider/fileset.o \

@@ -42,6 +42,19 @@ CREATE TABLE sis_sync.sync (
   reject_threshold numeric NOT NULL DEFAULT 5
     CHECK (reject_threshold OPERATOR(pg_catalog.>=) 0
            AND reject_threshold OPERATOR(pg_catalog.<=) 100),
+  update_threshold numeric
+    CHECK (update_threshold OPERATOR(pg_catalog.>=) 0
+           AND update_threshold OPERATOR(pg_catalog.<=) 100),
+  creep_threshold numeric
+    CHECK (creep_threshold OPERATOR(pg_catalog.>=) 0
+           AND creep_threshold OPERATOR(pg_catalog.<=) 100),
+  creep_days integer NOT NULL DEFAULT 30
+    CHECK (creep_days OPERATOR(pg_catalog.>=) 1
+           AND creep_days OPERATOR(pg_catalog.<=) 366),
+  hold text NOT NULL DEFAULT 'sync'
+    CHECK (hold OPERATOR(pg_catalog.=) ANY (ARRAY['sync', 'school'])),
+  keep_emptied_columns boolean NOT NULL DEFAULT false,
+  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0),
   restore_returning boolean NOT NULL DEFAULT true,
   all_schools boolean NOT NULL DEFAULT false,
   include_demographics boolean NOT NULL DEFAULT false,
@@ -58,6 +71,12 @@ COMMENT ON COLUMN sis_sync.sync.deletion_threshold IS 'percent of the SIS-manage
 COMMENT ON COLUMN sis_sync.sync.school_min_records IS 'a school with fewer records is judged as if it had this many';
 COMMENT ON COLUMN sis_sync.sync.min_allowed IS 'so many records of a type (not school, not student) may always be archived when the percent is above 0';
 COMMENT ON COLUMN sis_sync.sync.reject_threshold IS 'percent of the rows of a type that may be rejected (five always may)';
+COMMENT ON COLUMN sis_sync.sync.update_threshold IS 'percent of the records in force of a type that a run may update (min_allowed always may); NULL: any';
+COMMENT ON COLUMN sis_sync.sync.creep_threshold IS 'percent of what was in force creep_days ago that may be archived in these days together; NULL: any';
+COMMENT ON COLUMN sis_sync.sync.creep_days IS 'over how many days creep_threshold adds up';
+COMMENT ON COLUMN sis_sync.sync.hold IS 'what a tripped threshold holds back: sync: everything; school: what belongs to the schools that tripped, unless the district did';
+COMMENT ON COLUMN sis_sync.sync.keep_emptied_columns IS 'true: a column that was filled in most records and comes empty keeps its values until emptied_column says that this is accepted';
+COMMENT ON COLUMN sis_sync.sync.max_age_hours IS 'a source older than this is warned of; NULL: never';
 COMMENT ON COLUMN sis_sync.sync.restore_returning IS 'false: archived sections and enrollments stay archived when they return';
 COMMENT ON COLUMN sis_sync.sync.all_schools IS 'true: every school of the source is in scope';
 COMMENT ON COLUMN sis_sync.sync.include_demographics IS 'true: OneRoster''s demographics (birth date, sex) are read';
@@ -84,6 +103,25 @@ CREATE TABLE sis_sync.sync_threshold (
 );
 COMMENT ON TABLE sis_sync.sync_threshold IS 'a deletion threshold for one record type, for good or until a moment';
 
+CREATE TABLE sis_sync.sync_window (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  mode text NOT NULL CHECK (mode OPERATOR(pg_catalog.=) ANY (
+    ARRAY['no_archive', 'adds_only', 'frozen'])),
+  from_date date NOT NULL,
+  to_date date NOT NULL,
+  yearly boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (sync, mode, from_date),
+  CHECK (to_date OPERATOR(pg_catalog.>=) from_date),
+  CONSTRAINT sync_window_within_a_year CHECK (NOT yearly OR (
+    pg_catalog.isfinite(from_date) AND pg_catalog.isfinite(to_date)
+    AND to_date OPERATOR(pg_catalog.<) (from_date OPERATOR(pg_catalog.+) '1 year'::pg_catalog.interval)))
+);
+COMMENT ON TABLE sis_sync.sync_window IS 'from when to when a sync does less than usual; where windows overlap, the strictest holds';
+COMMENT ON COLUMN sis_sync.sync_window.mode IS 'no_archive: creates and updates only; adds_only: creates and restores only; frozen: nothing, the source is not even asked';
+COMMENT ON COLUMN sis_sync.sync_window.from_date IS 'the first day, in the sync''s time zone';
+COMMENT ON COLUMN sis_sync.sync_window.to_date IS 'the last day; it still belongs to the window';
+COMMENT ON COLUMN sis_sync.sync_window.yearly IS 'true: the same days of every later year as well';
+
 -- What a sync remembers from its last good run; kept apart from what people set.
 CREATE TABLE sis_sync.sync_state (
   sync text PRIMARY KEY REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
@@ -92,6 +130,18 @@ CREATE TABLE sis_sync.sync_state (
   options_hash bigint
 );
 COMMENT ON TABLE sis_sync.sync_state IS 'what the last applied run saw: the district''s ID, and how new the source was';
+
+CREATE TABLE sis_sync.emptied_column (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  record_type text NOT NULL,
+  column_name text NOT NULL,
+  since_run bigint,
+  accepted boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (sync, record_type, column_name)
+);
+COMMENT ON TABLE sis_sync.emptied_column IS 'columns that were filled in most records and come empty (sync.keep_emptied_columns); a row goes when its column is filled again';
+COMMENT ON COLUMN sis_sync.emptied_column.since_run IS 'the first run in which it came empty';
+COMMENT ON COLUMN sis_sync.emptied_column.accepted IS 'false: the values on record are kept; set it to true to have them emptied';
 
 -- ---------------------------------------------------------------------------
 -- Log
@@ -147,6 +197,7 @@ CREATE TABLE sis_sync.run_count (
   restored bigint NOT NULL DEFAULT 0,
   manual bigint NOT NULL DEFAULT 0,
   frozen bigint NOT NULL DEFAULT 0,
+  to_update bigint NOT NULL DEFAULT 0,
   to_archive bigint NOT NULL DEFAULT 0,
   archived bigint NOT NULL DEFAULT 0,
   in_force bigint NOT NULL DEFAULT 0,
@@ -161,6 +212,7 @@ COMMENT ON COLUMN sis_sync.run_count.out_of_scope IS 'received records of school
 COMMENT ON COLUMN sis_sync.run_count.unreadable IS 'rejected rows whose ID cannot be read: while there is one, the type archives nothing';
 COMMENT ON COLUMN sis_sync.run_count.manual IS 'received records that belong to the application (sis_managed = false): left alone';
 COMMENT ON COLUMN sis_sync.run_count.frozen IS 'stored records none of whose schools is set up any more: left alone, in no other count';
+COMMENT ON COLUMN sis_sync.run_count.to_update IS 'records that the source has changed, updated or not';
 COMMENT ON COLUMN sis_sync.run_count.to_archive IS 'A: records in force that are gone and count against the threshold';
 COMMENT ON COLUMN sis_sync.run_count.in_force IS 'N: SIS-managed, unarchived records in scope that have not ended';
 COMMENT ON COLUMN sis_sync.run_count.allowed IS 'how many of them may be archived';
@@ -603,7 +655,25 @@ COMMENT ON FUNCTION sis_sync.explain_failure(bigint) IS 'a run''s end in words: 
 -- Not STRICT: a NULL must not pass for a decision.
 CREATE FUNCTION sis_sync.approve(run bigint, reason text) RETURNS void
   AS 'MODULE_PATHNAME', 'sis_approve' LANGUAGE C;
-COMMENT ON FUNCTION sis_sync.approve(bigint, text) IS 'lets exactly the records that a run held back go, once and within seven days';
+COMMENT ON FUNCTION sis_sync.approve(bigint, text) IS 'lets exactly the records that a run held back go, or as many updates as it held back be made, once and within seven days';
+
+CREATE FUNCTION sis_sync.mode_on(sync text, day date, OUT mode text, OUT until date)
+  LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(x.mode, 'normal'), x.last
+  FROM (SELECT 1) one LEFT JOIN (
+    SELECT w.mode, v.last
+    FROM sis_sync.sync_window w,
+      LATERAL unnest(CASE WHEN w.yearly THEN
+        ARRAY[date_part('year', $2) - date_part('year', w.from_date) - 1,
+              date_part('year', $2) - date_part('year', w.from_date)]::integer[]
+        ELSE ARRAY[0] END) AS y (n),
+      LATERAL (SELECT (w.from_date + make_interval(years => y.n))::date AS first,
+                      (w.to_date + make_interval(years => y.n))::date AS last) v
+    WHERE w.sync = $1 AND y.n >= 0 AND $2 >= v.first AND $2 <= v.last
+    ORDER BY array_position(ARRAY['frozen', 'adds_only', 'no_archive'], w.mode), v.last DESC
+    LIMIT 1) x ON true
+$$;
+COMMENT ON FUNCTION sis_sync.mode_on(text, date) IS 'how a sync runs on a day: normal, or as the strictest window of that day says, and until when';
 
 CREATE PROCEDURE sis_sync.rekey(run bigint)
   AS 'MODULE_PATHNAME', 'sis_rekey' LANGUAGE C;
@@ -631,7 +701,9 @@ SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_school', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_threshold', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_window', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_state', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.emptied_column', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.run', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.run_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sis_sync.run_count', '');

@@ -50,7 +50,13 @@ FROM (VALUES
   (8, 'all_schools', ARRAY['true', 'NULL']),
   (9, 'include_demographics', ARRAY['true', 'NULL']),
   (10, 'extra_columns', ARRAY['''{}''', '''{metadata.house,homeroom}''', 'NULL']),
-  (11, 'timezone', ARRAY['''UTC''', '''America/New_York''', '''europe/berlin''', '''Mars/Olympus''', '''''', 'NULL'])
+  (11, 'timezone', ARRAY['''UTC''', '''America/New_York''', '''europe/berlin''', '''Mars/Olympus''', '''''', 'NULL']),
+  (12, 'update_threshold', ARRAY['0', '12.5', '100', '-1', '101', '''NaN''', 'NULL']),
+  (13, 'creep_threshold', ARRAY['0', '100', '-1', '100.5', '''NaN''', 'NULL']),
+  (14, 'creep_days', ARRAY['1', '366', '0', '367', 'NULL']),
+  (15, 'hold', ARRAY['''sync''', '''school''', '''district''', 'NULL']),
+  (16, 'keep_emptied_columns', ARRAY['true', 'NULL']),
+  (17, 'max_age_hours', ARRAY['1', '0', '-1', 'NULL'])
 ) c (n, name, wanted), unnest(c.wanted) WITH ORDINALITY AS v (value, n)
 ORDER BY c.n, v.n;
 SELECT probe.error_of($$UPDATE sis_sync.sync SET timezone = 'Mars/Olympus'$$);

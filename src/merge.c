@@ -12,6 +12,7 @@
 
 #include "access/xact.h"
 #include "base/progress.h"
+#include "hold.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "scope.h"
@@ -249,7 +250,7 @@ count_delta(SisCounts *counts, const SisTypeDelta *delta)
 
 	counts->out_of_scope = stand[SIS_STAND_OUT];
 	counts->created = act[SIS_ACT_CREATE];
-	counts->updated = act[SIS_ACT_UPDATE];
+	counts->updated = counts->to_update = act[SIS_ACT_UPDATE];
 	counts->refreshed = act[SIS_ACT_REFRESH];
 	counts->restored = act[SIS_ACT_RESTORE];
 	counts->manual = act[SIS_ACT_MANUAL];
@@ -499,10 +500,12 @@ sis_merge_archive(SisRun *run, SisDelta *delta)
 							 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
 									  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
 									  "AND t.source_id = d.source_id AND t.sis_managed AND " SIS_ROW_IS_LIVE_SQL
-									  " AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
+									  " AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint%s "
 									  "RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT,
 									  run->roster->tables[type],
-									  sis_record_desc(type)->name),
+									  sis_record_desc(type)->name,
+									  run->hold == NULL ? "" :
+									  psprintf(" AND NOT %s", sis_hold_names_sql(type, "d.source_id"))),
 							 &params);
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -22,7 +22,9 @@
 #include "base/progress.h"
 #include "carry.h"
 #include "delta.h"
+#include "emptied.h"
 #include "guard.h"
+#include "hold.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "notice.h"
@@ -36,6 +38,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "window.h"
 #include "write.h"
 
 /* How often the last phase is done again when others were in its way. */
@@ -158,6 +161,8 @@ stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
 	}
 	MemoryContextSwitchTo(cxt);
 	sis_stage_close(stage, run->roster, done);
+	if (done)
+		sis_emptied_keep(run);
 	MemoryContextSwitchTo(old);
 	take_counts(run, stage);
 	PopActiveSnapshot();
@@ -204,11 +209,14 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 
 /*
  * All checks but the threshold, and the delta they rest on.  Returns the
- * verdict when IDs have been re-keyed: nothing of the delta may be done then.
+ * verdict when IDs have been re-keyed, or too much would be updated: nothing
+ * of the delta may be done then.
  */
 static SisFailure *
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
+	SisFailure *failure;
+
 	sis_progress_step(SIS_STEP_VERIFY);
 	sis_guard_settings(run);
 	sis_approval_find(run);
@@ -221,7 +229,12 @@ compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 	sis_merge_compute(run, delta, first);
 	sis_guard_rejects(run, delta);
 	sis_guard_empty(run);
-	return sis_guard_rekeyed(run, delta);
+	failure = sis_guard_rekeyed(run, delta);
+	if (failure != NULL)
+		return failure;
+	if (run->sync->mode == SIS_MODE_ADDS_ONLY)
+		sis_window_leave_updates(run);
+	return sis_guard_updates(run, delta);
 }
 
 /* The same for a step in the caller's transaction, which an error aborts. */
@@ -259,73 +272,32 @@ remember_state(const SisRun *run)
 					  &params, SPI_OK_INSERT);
 }
 
-/*
- * Empties the rows of those who left scope, and leaves their IDs: they are on
- * the roster, and a preview must still tell why they would go.
- */
+/* Creates, updates and restores. */
 static void
-empty_rows(SisRun *run, SisRecordType type, const char *condition,
-		   const SisParams *params)
+apply_all(SisRun *run, SisDelta *delta)
 {
-	const SisRecordDesc *desc = sis_record_desc(type);
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "UPDATE %s d SET last_modified = NULL",
-					 sis_stage_leaf(type, run->slot));
-	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
-	{
-		if (strstr(desc->columns[i].name, "source_id") == NULL)
-			appendStringInfo(&sql, ", %s = NULL", desc->columns[i].name);
-	}
-	sis_exec_as_owner(psprintf("%s WHERE %s AND EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
-							   sql.data, condition, desc->name),
-					  params, SPI_OK_UPDATE);
+	sis_merge_apply(run, delta);
+	if (run->sync->mode < SIS_MODE_ADDS_ONLY)
+		sis_approval_spend_updates(run);
 }
 
 /*
- * People out of scope leave staging when the run ends: nobody agreed that
- * they be kept (rule 9).
+ * Archives what a window, or a trip (failure), does not hold back.  An approval
+ * of which some may still be held back is not spent.
  */
 static void
-forget_out_of_scope(SisRun *run, const SisDelta *delta)
+archive_what_may(SisRun *run, SisDelta *delta, const SisFailure *failure)
 {
-	static const SisRecordType persons[] = {
-		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
-	};
-	SisParams	params;
-
-	if (run->nschools < 0)
+	if (failure == NULL && run->sync->mode == SIS_MODE_NORMAL)
+	{
+		sis_merge_archive(run, delta);
+		sis_carry_forget(run, delta);
+		sis_approval_spend(run);
 		return;
-	sis_scope_params(run, &params);
-	for (int i = 0; i < (int) lengthof(persons); i++)
-	{
-		SisRecordType type = persons[i];
-		bool		some_gone = delta->types[type].rows[SIS_DELTA_GONE] > 0;
-		char	   *condition =
-			psprintf("d.run_id = $1 AND d.source_id IS NOT NULL "
-					 "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
-					 sis_scope_staged_sql(run, type, true));
-
-		if (some_gone)
-			empty_rows(run, type, condition, &params);
-		run->counts[type].staged_rows -= (int64)
-			sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE %s%s",
-									   sis_stage_leaf(type, run->slot), condition,
-									   !some_gone ? "" :
-									   psprintf(" AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
-												sis_record_desc(type)->name)),
-							  &params, SPI_OK_DELETE);
 	}
-}
-
-/* Archives what the threshold has let pass. */
-static void
-archive_all(SisRun *run, SisDelta *delta)
-{
-	sis_merge_archive(run, delta);
-	sis_carry_forget(run, delta);
-	sis_approval_spend(run);
+	sis_carry_remember_held(run, delta);
+	if (run->hold != NULL)
+		sis_merge_archive(run, delta);
 }
 
 /* What the checks have let pass: creates, updates, and archives or a trip. */
@@ -337,16 +309,18 @@ write_all(SisRun *run, SisDelta *delta)
 	if (!run->dry_run)
 		sis_carry_remember(run, delta);
 	failure = sis_guard_threshold(run, delta);
+	if (run->sync->mode != SIS_MODE_NORMAL)
+		sis_window_note_gone(run, delta);
 	if (!run->dry_run)
 	{
-		sis_merge_apply(run, delta);
-		if (failure == NULL)
-			archive_all(run, delta);
-		else
-			sis_carry_remember_held(run, delta);
+		apply_all(run, delta);
+		archive_what_may(run, delta, failure);
 		sis_write_check_constraints(run);
 		remember_state(run);
 	}
+	if (run->hold != NULL)
+		sis_hold_close(run->hold);
+	run->hold = NULL;
 	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
 	return failure;
 }
@@ -362,7 +336,7 @@ merge_all(SisRun *run, SisDelta *delta)
 	failure = compute_and_check(run, delta, &scope, true);
 	if (failure == NULL)
 		failure = write_all(run, delta);
-	forget_out_of_scope(run, delta);
+	sis_scope_forget_out(run, delta);
 	finish_scope(delta, scope);
 	sis_runlog_counts(run);
 	return failure;
@@ -373,17 +347,23 @@ merge_all(SisRun *run, SisDelta *delta)
  * ----------
  */
 
-int64
-sis_run_stage(const char *sync)
+static SisRun *
+begin_run(const char *sync)
 {
 	SisRun	   *run = load_and_lock(sync, false);
-	SisSource  *source;
-	SisFailure	failure = {SIS_OK};
 
 	sis_runlog_start(run, 0);
 	sis_notify_interrupted(run);
 	sis_progress_begin(run->id, false);
-	source = sis_source_load(run->sync->server);
+	return run;
+}
+
+static void
+stage_run(SisRun *run)
+{
+	SisSource  *source = sis_source_load(run->sync->server);
+	SisFailure	failure = {SIS_OK};
+
 	sis_sync_check_schools(run->sync);
 	(void) find_provider(source);
 	run->slot = sis_slot_take(run->id, run->sync->name, false);
@@ -391,6 +371,15 @@ sis_run_stage(const char *sync)
 	if (failure.code != SIS_OK)
 		sis_throw(&failure);
 	sis_progress_end();
+}
+
+int64
+sis_run_stage(const char *sync)
+{
+	SisRun	   *run = begin_run(sync);
+
+	sis_window_check_not_frozen(run->sync);
+	stage_run(run);
 	return run->id;
 }
 
@@ -401,6 +390,7 @@ open_step(int64 run_id, const char *phase, LOCKMODE mode)
 	SisRun	   *run = sis_runlog_load(run_id, phase);
 
 	lock_sync(run->sync, false);
+	sis_window_check_not_frozen(run->sync);
 	run = sis_runlog_load(run_id, phase);	/* as it is now that it is ours */
 	sis_progress_begin(run_id, false);
 	run->roster = sis_roster_open(run->sync->target_schema, mode);
@@ -441,9 +431,9 @@ sis_run_apply(int64 run_id)
 	SisScope   *scope = compute_or_throw(run, delta, false);
 
 	sis_carry_remember(run, delta);
-	if (was_held(run))
+	if (was_held(run) || run->sync->mode != SIS_MODE_NORMAL)
 		sis_carry_remember_held(run, delta);
-	sis_merge_apply(run, delta);
+	apply_all(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
@@ -467,8 +457,10 @@ sis_run_archive(int64 run_id)
 	failure = sis_guard_threshold(run, delta);
 	if (failure != NULL)
 		sis_throw(failure);
-	archive_all(run, delta);
-	forget_out_of_scope(run, delta);
+	if (run->sync->mode != SIS_MODE_NORMAL)
+		sis_window_note_gone(run, delta);
+	archive_what_may(run, delta, NULL);
+	sis_scope_forget_out(run, delta);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
@@ -490,12 +482,20 @@ sis_run_archive(int64 run_id)
 int64
 sis_run_all(const char *sync)
 {
-	int64		run_id = sis_run_stage(sync);
+	SisRun	   *run = begin_run(sync);
 
-	sis_run_verify(run_id);
-	sis_run_apply(run_id);
-	sis_run_archive(run_id);
-	return run_id;
+	if (run->sync->mode == SIS_MODE_FROZEN)
+	{
+		sis_window_log_frozen(run);
+		sis_notify_end(run->id);
+		sis_progress_end();
+		return run->id;
+	}
+	stage_run(run);
+	sis_run_verify(run->id);
+	sis_run_apply(run->id);
+	sis_run_archive(run->id);
+	return run->id;
 }
 
 /* ----------
@@ -525,7 +525,10 @@ begin_phase(void *arg)
 	if (phase->turn != NULL && !phase->turn->is_due(run->sync, phase->turn))
 		return;
 	run->dry_run = phase->dry_run;
+	run->commits = true;
 	sis_runlog_start(run, 0);
+	if (run->sync->mode == SIS_MODE_FROZEN)
+		sis_window_log_frozen(run);
 	phase->run = run;
 }
 
@@ -685,14 +688,19 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		ReThrowError(error);
 	sis_commit();
-	if (phase->run == NULL)
+	run = phase->run;
+	if (run == NULL)
 		return;
 	if (phase->turn != NULL)
-		phase->turn->run_id = phase->run->id;
-	run = phase->run;
+		phase->turn->run_id = run->id;
 	sis_progress_begin(run->id, true);
 	for (int i = 0; i < run->ninterrupted; i++)
 		sis_notify_committing(run->interrupted[i]);
+	if (run->sync->mode == SIS_MODE_FROZEN)
+	{
+		commit_end(phase);
+		return;
+	}
 	sis_notice_begun(run);
 
 	error = sis_attempt(prepare_phase, phase);

@@ -26,8 +26,9 @@ typedef struct CountColumn
 static const CountColumn count_columns[] = {
 	COUNT(rows_read), COUNT(received), COUNT(out_of_scope), COUNT(rejected),
 	COUNT(unreadable), COUNT(created), COUNT(updated), COUNT(unchanged),
-	COUNT(restored), COUNT(manual), COUNT(frozen), COUNT(to_archive),
-	COUNT(archived), COUNT(in_force), COUNT(allowed), COUNT(staged_rows)
+	COUNT(restored), COUNT(manual), COUNT(frozen), COUNT(to_update),
+	COUNT(to_archive), COUNT(archived), COUNT(in_force), COUNT(allowed),
+	COUNT(staged_rows)
 };
 
 static const char *const offer_names[] = {
@@ -311,10 +312,11 @@ sis_runlog_failed(int64 run_id, const ErrorData *edata)
 					  &params, SPI_OK_UPDATE);
 }
 
-void
+bool
 sis_run_note(SisRun *run, const char *fmt,...)
 {
 	StringInfoData sentence;
+	bool		is_new;
 
 	initStringInfo(&sentence);
 	for (;;)
@@ -331,8 +333,10 @@ sis_run_note(SisRun *run, const char *fmt,...)
 	}
 
 	/* each of the later steps judges anew and finds the same */
-	if (strstr(run->note.data, sentence.data) == NULL)
+	is_new = strstr(run->note.data, sentence.data) == NULL;
+	if (is_new)
 		appendStringInfo(&run->note, "%s%s", run->note.len > 0 ? " " : "",
 						 sentence.data);
 	pfree(sentence.data);
+	return is_new;
 }

@@ -37,7 +37,9 @@ static const NamedError named_errors[] = {
 	[SIS_ERR_REJECTS] = {MAKE_SQLSTATE('S', 'I', '0', '1', '0'),
 	"too_many_rejects", "Too Many Rejects"},
 	[SIS_ERR_REKEYED] = {MAKE_SQLSTATE('S', 'I', '0', '1', '1'),
-	"ids_rekeyed", "IDs Re-keyed"}
+	"ids_rekeyed", "IDs Re-keyed"},
+	[SIS_ERR_UPDATES] = {MAKE_SQLSTATE('S', 'I', '0', '1', '2'),
+	"update_threshold_reached", "Update Threshold"}
 };
 
 bool

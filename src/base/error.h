@@ -20,7 +20,8 @@ typedef enum SisErrorCode
 	SIS_ERR_IN_PROGRESS,		/* SI008 */
 	SIS_ERR_NOT_CONFIGURED,		/* SI009 */
 	SIS_ERR_REJECTS,			/* SI010 */
-	SIS_ERR_REKEYED				/* SI011 */
+	SIS_ERR_REKEYED,			/* SI011 */
+	SIS_ERR_UPDATES				/* SI012 */
 } SisErrorCode;
 
 /*
