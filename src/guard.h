@@ -36,6 +36,15 @@ extern void sis_guard_age(SisRun *run);
 extern void sis_guard_schools(SisRun *run);
 
 /*
+ * For SI003: sentences, each after a space, that tell how many students of
+ * each missing school are at which other school tonight, by IDs and numbers;
+ * "" when none is on record.  *known is the first of the schools that is on
+ * record, or NULL.
+ */
+extern char *sis_guard_whereabouts(SisRun *run, char **missing, int nmissing,
+								   const char **known);
+
+/*
  * SI010 when too many rows of a type were rejected (rule 4).  Links to an end
  * that is leaving do not count: an export that lags behind is no bad export.
  */

@@ -24,6 +24,7 @@
 #include "guard.h"
 #include "merge.h"
 #include "miscadmin.h"
+#include "retention.h"
 #include "run.h"
 #include "runlog.h"
 #include "scope.h"
@@ -83,12 +84,20 @@ begin_run(const char *name, bool dry_run, bool session)
 }
 
 SisRun *
-sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
+sis_run_hold(const char *name, SisRunKind kind, int64 of_run)
 {
 	SisRun	   *run = load_and_lock(name, false);
 
 	run->kind = kind;
 	sis_runlog_start(run, of_run);
+	return run;
+}
+
+SisRun *
+sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
+{
+	SisRun	   *run = sis_run_hold(name, kind, of_run);
+
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
 }
@@ -134,6 +143,15 @@ take_counts(SisRun *run, SisStage *stage)
 	run->district_id = sink->district_id ? pstrdup(sink->district_id) : NULL;
 	if (sink->note.len > 0)
 		sis_run_note(run, "%s", sink->note.data);
+}
+
+/* Copies a failure's texts into the current memory context. */
+static void
+keep_failure(SisFailure *failure)
+{
+	failure->message = pstrdup(failure->message);
+	failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
+	failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
 }
 
 /* Puts what was fetched into the staging tables; allocates in cxt. */
@@ -191,11 +209,7 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 	if (fetched != NULL)
 		stage_fetched(run, provider, fetched, cxt, failure);
 	if (failure->code != SIS_OK)
-	{
-		failure->message = pstrdup(failure->message);
-		failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
-		failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
-	}
+		keep_failure(failure);
 	MemoryContextDelete(cxt);
 	if (fetched != NULL)
 		sis_runlog_staged(run);
@@ -478,6 +492,7 @@ sis_run_archive(int64 run_id)
 	memcpy(run->counts, applied, sizeof(applied));
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
+	sis_retention();
 }
 
 int64
@@ -573,11 +588,23 @@ stage_phase(Phase *phase)
 	stage_source(phase->run, phase->source, phase->failure);
 }
 
+/* The verdict outlives the SPI connection in whose memory it was found. */
 static void
 merge_phase(Phase *phase)
 {
+	MemoryContext cxt = CurrentMemoryContext;
+	SisFailure *failure;
+
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
-	phase->failure = merge_all(phase->run, phase->delta);
+	failure = merge_all(phase->run, phase->delta);
+	MemoryContextSwitchTo(cxt);
+	phase->failure = NULL;
+	if (failure != NULL)
+	{
+		phase->failure = palloc(sizeof(SisFailure));
+		*phase->failure = *failure;
+		keep_failure(phase->failure);
+	}
 }
 
 static bool
@@ -629,6 +656,26 @@ log_error_phase(Phase *phase)
 	sis_runlog_failed(phase->run->id, &logged);
 }
 
+static void
+retention_phase(Phase *phase)
+{
+	sis_retention();
+}
+
+/* Not to be done is no failure of the run: the next one does it. */
+static void
+forget_what_is_due(Phase *phase)
+{
+	ErrorData  *error = attempt(retention_phase, phase);
+
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not remove what is kept no longer: %s",
+						error->message)));
+	commit();
+}
+
 /*
  * Writes the error to the log, commits that and raises the error.  When it
  * cannot be written (the disk is full, the extension was dropped) the cause is
@@ -647,11 +694,14 @@ end_with_error(Phase *phase, ErrorData *error)
 				 errmsg("could not write into the log that run %lld failed: %s",
 						(long long) phase->run->id, of_log->message)));
 	commit();
+	/* who cancels a run must not wait */
+	if (sis_error_reason(error->sqlerrcode) != NULL)
+		forget_what_is_due(phase);
 	ReThrowError(error);
 }
 
 static void
-end_with_failure(SisRun *run, const SisFailure *failure)
+end_with_failure(Phase *phase, const SisFailure *failure)
 {
 	ErrorData	error = {0};
 
@@ -659,8 +709,9 @@ end_with_failure(SisRun *run, const SisFailure *failure)
 	error.message = (char *) failure->message;
 	error.detail = (char *) failure->detail;
 	error.hint = (char *) failure->hint;
-	sis_runlog_failed(run->id, &error);
+	sis_runlog_failed(phase->run->id, &error);
 	commit();
+	forget_what_is_due(phase);
 	sis_throw(failure);
 }
 
@@ -685,7 +736,7 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (failure.code != SIS_OK)
-		end_with_failure(run, &failure);
+		end_with_failure(phase, &failure);
 	commit();
 
 	phase->delta = sis_delta_create();
@@ -694,9 +745,10 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (phase->failure != NULL)
-		end_with_failure(run, phase->failure);
+		end_with_failure(phase, phase->failure);
 	sis_runlog_succeeded(run);
 	commit();
+	forget_what_is_due(phase);
 }
 
 void
