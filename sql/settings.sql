@@ -23,7 +23,7 @@ END $$;
 
 INSERT INTO sis_sync.sync (name, server) VALUES ('quarry', 'quarry_server');
 SELECT name, server, target_schema, deletion_threshold, school_min_records, min_allowed, reject_threshold,
-       restore_returning, all_schools, include_demographics, extra_columns, timezone
+       restore_returning, all_schools, include_demographics, extra_columns, timezone, keep_values, keep_staged
 FROM sis_sync.sync;
 
 SELECT v.columns, v.value, probe.try(format('INSERT INTO sis_sync.sync (%s) VALUES (%s)', v.columns, v.value)) AS verdict
@@ -48,7 +48,9 @@ FROM (VALUES
   (8, 'all_schools', ARRAY['true', 'NULL']),
   (9, 'include_demographics', ARRAY['true', 'NULL']),
   (10, 'extra_columns', ARRAY['''{}''', '''{metadata.house,homeroom}''', 'NULL']),
-  (11, 'timezone', ARRAY['''UTC''', '''America/New_York''', '''europe/berlin''', '''Mars/Olympus''', '''''', 'NULL'])
+  (11, 'timezone', ARRAY['''UTC''', '''America/New_York''', '''europe/berlin''', '''Mars/Olympus''', '''''', 'NULL']),
+  (12, 'keep_values', ARRAY['''0''', '''90 days''', '''1000 years''', '''-1 day''', 'NULL']),
+  (13, 'keep_staged', ARRAY['''0''', '''1 day''', '''-1 second''', 'NULL'])
 ) c (n, name, wanted), unnest(c.wanted) WITH ORDINALITY AS v (value, n)
 ORDER BY c.n, v.n;
 SELECT probe.error_of($$UPDATE sis_sync.sync SET timezone = 'Mars/Olympus'$$);

@@ -303,11 +303,11 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 	StringInfoData detail,
 				hint;
 	char	   *whereabouts;
-	const char *known;
+	const char *closed;
 
 	initStringInfo(&detail);
 	initStringInfo(&hint);
-	whereabouts = sis_guard_whereabouts(run, missing, nmissing, &known);
+	whereabouts = sis_guard_whereabouts(run, missing, hits, nmissing, &closed);
 	for (int i = 0; i < nmissing; i++)
 	{
 		const char *near = hits[i] == 0 ?
@@ -323,10 +323,10 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 	appendStringInfo(&hint, "The source sent %lld school%s. Compare sis_sync.sync_school with SELECT source_id, sis_id, name FROM sis_sync.stage_school WHERE run_id = %lld.",
 					 (long long) nschools, nschools == 1 ? "" : "s",
 					 (long long) run->id);
-	if (known != NULL)
+	if (closed != NULL)
 		appendStringInfo(&hint, " If a school has closed for good, CALL sis_sync.retire_school(%s, %s, 'why').",
 						 quote_literal_cstr(run->sync->name),
-						 quote_literal_cstr(known));
+						 quote_literal_cstr(closed));
 	ereport(ERROR,
 			(sis_errcode(SIS_ERR_SCHOOLS_NOT_FOUND),
 			 errmsg("could not find %d of %d schools to sync", nmissing,

@@ -37,12 +37,13 @@ extern void sis_guard_schools(SisRun *run);
 
 /*
  * For SI003: sentences, each after a space, that tell how many students of
- * each missing school are at which other school tonight, by IDs and numbers;
- * "" when none is on record.  *known is the first of the schools that is on
- * record, or NULL.
+ * each missing school (hits: 0) are at which other school tonight, by IDs and
+ * numbers; "" when none is on record, or nobody has moved.  *closed is the
+ * first of the schools that nobody is said to be at any more, or NULL.
  */
-extern char *sis_guard_whereabouts(SisRun *run, char **missing, int nmissing,
-								   const char **known);
+extern char *sis_guard_whereabouts(SisRun *run, char **missing,
+								   const int64 *hits, int nmissing,
+								   const char **closed);
 
 /*
  * SI010 when too many rows of a type were rejected (rule 4).  Links to an end

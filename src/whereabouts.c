@@ -59,21 +59,26 @@ find_students(SisRun *run, const char *school)
 }
 
 char *
-sis_guard_whereabouts(SisRun *run, char **missing, int nmissing,
-					  const char **known)
+sis_guard_whereabouts(SisRun *run, char **missing, const int64 *hits,
+					  int nmissing, const char **closed)
 {
 	StringInfoData text;
 
-	*known = NULL;
+	*closed = NULL;
 	initStringInfo(&text);
 	for (int i = 0; i < nmissing; i++)
 	{
-		uint64		n = find_students(run, missing[i]);
+		uint64		n = hits[i] == 0 ? find_students(run, missing[i]) : 0;
+		int64		still;
 
 		if (n == 0)
 			continue;
-		if (*known == NULL)
-			*known = missing[i];
+		still = sis_value_int8(0, 5);
+		/* nobody has moved: it is there, under another ID */
+		if (still == sis_value_int8(0, 3))
+			continue;
+		if (still == 0 && *closed == NULL)
+			*closed = missing[i];
 		appendStringInfo(&text, " Of the %s of \"%s\"",
 						 number_of(sis_value_int8(0, 3), "student"),
 						 sis_printable(missing[i]));
@@ -89,11 +94,12 @@ sis_guard_whereabouts(SisRun *run, char **missing, int nmissing,
 							 (long long) sis_value_int8(row, 2),
 							 sis_printable(sis_value(row, 1)));
 		}
-		appendStringInfo(&text, ", %lld are not in the data",
-						 (long long) sis_value_int8(0, 4));
-		if (sis_value_int8(0, 5) > 0)
+		if (sis_value_int8(0, 4) > 0)
+			appendStringInfo(&text, ", %lld are not in the data",
+							 (long long) sis_value_int8(0, 4));
+		if (still > 0)
 			appendStringInfo(&text, ", %lld are still said to be there",
-							 (long long) sis_value_int8(0, 5));
+							 (long long) still);
 		appendStringInfoChar(&text, '.');
 	}
 	return text.data;
