@@ -239,14 +239,19 @@ leave_roster(SisRun *run, bool erase)
 	for (int t = SIS_N_RECORD_TYPES - 1; t >= 0; t--)
 	{
 		SisRecordType type = (SisRecordType) t;
+		const char *table = run->roster->tables[type];
 
-		n += (int64)
-			sis_write(run, type,
-					  psprintf(erase ? "DELETE FROM %s WHERE sync_id = $1 AND sis_managed" :
-							   "UPDATE %s SET archived_at = now(), archived_reason = 'sync dropped', archived_run = NULL "
-							   "WHERE sync_id = $1 AND sis_managed AND archived_at IS NULL",
-							   run->roster->tables[type]),
-					  &params, erase ? SPI_OK_DELETE : SPI_OK_UPDATE);
+		if (erase)
+			n += (int64) sis_write(run, type,
+								   psprintf("DELETE FROM %s WHERE sync_id = $1 AND sis_managed", table),
+								   &params, SPI_OK_DELETE);
+		else
+			n += (int64)
+				sis_write_in_key_order(run, type,
+									   psprintf("UPDATE %s SET archived_at = now(), archived_reason = 'sync dropped', archived_run = NULL "
+												"WHERE sync_id = $1 AND sis_managed AND archived_at IS NULL",
+												table),
+									   &params);
 		CHECK_FOR_INTERRUPTS();
 	}
 	sis_write_check_constraints(run);
