@@ -9,8 +9,8 @@
 
 /*
  * Removes what the settings keep no longer (sync.keep_values, keep_staged), of
- * every sync: some runs at a time, so that it never takes long.  Waits for
- * nobody.
+ * every sync: some runs at a time, so that it never takes long.  What another
+ * session is just removing is left to it.
  */
 extern void sis_retention(void);
 

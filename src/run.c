@@ -40,7 +40,8 @@
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
 
-/* How long an error waits to be written into the log. */
+/* How long an error waits to be written into the log, and what is due there to
+ * be removed. */
 #define LOG_LOCK_TIMEOUT	"500ms"
 
 /* ----------
@@ -492,7 +493,9 @@ sis_run_archive(int64 run_id)
 	memcpy(run->counts, applied, sizeof(applied));
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
-	sis_retention();
+	/* with a snapshot of its own it might fail for what others have removed */
+	if (!IsolationUsesXactSnapshot())
+		sis_retention();
 }
 
 int64
@@ -659,6 +662,9 @@ log_error_phase(Phase *phase)
 static void
 retention_phase(Phase *phase)
 {
+	(void) set_config_option("lock_timeout", LOG_LOCK_TIMEOUT,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 	sis_retention();
 }
 
