@@ -31,6 +31,11 @@ OBJS = \
 	src/explain_words.o \
 	src/undo.o \
 	src/undo_delta.o \
+	src/retire.o \
+	src/whereabouts.o \
+	src/erase.o \
+	src/erased.o \
+	src/retention.o \
 	src/merge.o \
 	src/delta.o \
 	src/write.o \

@@ -59,7 +59,11 @@ CREATE TABLE sis_sync.sync (
   all_schools boolean NOT NULL DEFAULT false,
   include_demographics boolean NOT NULL DEFAULT false,
   extra_columns text[] NOT NULL DEFAULT '{}',
-  timezone text NOT NULL DEFAULT 'UTC'
+  timezone text NOT NULL DEFAULT 'UTC',
+  keep_values interval NOT NULL DEFAULT '30 days'
+    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval),
+  keep_staged interval NOT NULL DEFAULT '7 days'
+    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval)
 );
 COMMENT ON TABLE sis_sync.sync IS 'one row per sync: where a district''s data comes from and how much of it may be archived in a night';
 COMMENT ON COLUMN sis_sync.sync.id IS 'stands in every roster row as sync_id; never changes';
@@ -82,14 +86,20 @@ COMMENT ON COLUMN sis_sync.sync.all_schools IS 'true: every school of the source
 COMMENT ON COLUMN sis_sync.sync.include_demographics IS 'true: OneRoster''s demographics (birth date, sex) are read';
 COMMENT ON COLUMN sis_sync.sync.extra_columns IS 'columns of the source, without a place of their own, to keep in "extra"';
 COMMENT ON COLUMN sis_sync.sync.timezone IS 'time zone whose date decides whether a term has ended, and whose time of day run_every keeps';
+COMMENT ON COLUMN sis_sync.sync.keep_values IS 'how long previous values (change) and rejected rows (reject) are kept; later a run cannot be undone';
+COMMENT ON COLUMN sis_sync.sync.keep_staged IS 'how long staged rows are kept, if nothing needs their place before';
 
 CREATE TABLE sis_sync.sync_school (
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
   school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''),
   app_school text,
+  active boolean NOT NULL DEFAULT true,
+  retired_run bigint,
   PRIMARY KEY (sync, school_id)
 );
 COMMENT ON TABLE sis_sync.sync_school IS 'the schools of the source that a sync takes, by the district''s own ID or the source''s, and the application''s school for each';
+COMMENT ON COLUMN sis_sync.sync_school.active IS 'false: it need not be in the data, and its records are left alone, as those of a school that is not set up';
+COMMENT ON COLUMN sis_sync.sync_school.retired_run IS 'the run of retire_school() that made it inactive';
 
 CREATE TABLE sis_sync.sync_threshold (
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
@@ -151,7 +161,7 @@ CREATE TABLE sis_sync.run (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
   kind text NOT NULL DEFAULT 'sync' CHECK (kind OPERATOR(pg_catalog.=) ANY (
-    ARRAY['sync', 'undo', 'rekey'])),
+    ARRAY['sync', 'undo', 'rekey', 'retire', 'erase'])),
   of_run bigint,
   undone_by bigint,
   started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -170,16 +180,21 @@ CREATE TABLE sis_sync.run (
   run_by text NOT NULL DEFAULT SESSION_USER,
   source_as_of timestamptz,
   district_id text,
-  options_hash bigint
+  options_hash bigint,
+  erased bigint NOT NULL DEFAULT 0,
+  purged_at timestamptz
 );
 CREATE INDEX run_sync_id_idx ON sis_sync.run (sync, id);
+CREATE INDEX run_not_purged_idx ON sis_sync.run (started_at) WHERE purged_at IS NULL;
 COMMENT ON TABLE sis_sync.run IS 'one row per run: how it went, and in whose words it failed';
-COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found';
+COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found; retire: archives what is left of a school; erase: removes people';
 COMMENT ON COLUMN sis_sync.run.of_run IS 'the run that an undo or a rekey is about';
 COMMENT ON COLUMN sis_sync.run.undone_by IS 'the undo that put back all of this run, while that stands';
 COMMENT ON COLUMN sis_sync.run.phase IS 'the last step reached: stage, staged, verify, verified, apply, applied, archive, done';
 COMMENT ON COLUMN sis_sync.run.reason IS 'the failing reason in words, such as Threshold; NULL when it did not fail';
 COMMENT ON COLUMN sis_sync.run.note IS 'what a reader should know of a run that did not fail';
+COMMENT ON COLUMN sis_sync.run.erased IS 'how many of its rows in change were removed since, by erasing people: an undo cannot put those back';
+COMMENT ON COLUMN sis_sync.run.purged_at IS 'when its rows in change and reject were removed, since they are kept no longer: from then on it cannot be undone';
 
 CREATE TABLE sis_sync.run_count (
   run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
@@ -388,7 +403,7 @@ COMMENT ON FUNCTION sis_sync.run_progress() IS 'the numbers of sis_sync.progress
 -- A run holds an advisory lock with its sync's ID that SQL cannot take (src/slot.c).
 CREATE VIEW sis_sync.progress AS
   SELECT s.name AS sync, coalesce(p.run_id, r.id) AS run_id, l.pid,
-         coalesce((ARRAY['fetch', 'stage', 'verify', 'apply', 'archive', 'undo', 'rekey'])[p.step],
+         coalesce((ARRAY['fetch', 'stage', 'verify', 'apply', 'archive', 'undo', 'rekey', 'retire', 'erase'])[p.step],
                   CASE WHEN r.phase OPERATOR(pg_catalog.=) 'staged' THEN 'verify'
                        WHEN r.phase OPERATOR(pg_catalog.=) 'verified' THEN 'apply'
                        WHEN r.phase OPERATOR(pg_catalog.=) 'applied' THEN 'archive'
@@ -682,6 +697,31 @@ COMMENT ON PROCEDURE sis_sync.rekey(bigint) IS 'gives the twins that a run found
 CREATE PROCEDURE sis_sync.undo(run bigint, school text DEFAULT NULL, record_type text DEFAULT NULL)
   AS 'MODULE_PATHNAME', 'sis_undo' LANGUAGE C;
 COMMENT ON PROCEDURE sis_sync.undo(bigint, text, text) IS 'puts back what a run did, or what it did in one school or to one record type';
+
+CREATE PROCEDURE sis_sync.retire_school(sync text, school_id text, reason text)
+  AS 'MODULE_PATHNAME', 'sis_retire_school' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.retire_school(text, text, text) IS 'archives what is left of a school that has closed, as a run of its own, and makes the school inactive';
+
+-- ---------------------------------------------------------------------------
+-- Forgetting
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION sis_sync.erase_person(sync text, source_id text, record_type text DEFAULT NULL)
+  RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_erase_person' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.erase_person(text, text, text) IS 'removes a student, staff member or contact, with the links, from roster, staging and log; returns how many rows';
+
+CREATE FUNCTION sis_sync.erase_archived(sync text, older_than interval) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_erase_archived' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.erase_archived(text, interval) IS 'removes likewise all people and links that were archived longer ago';
+
+CREATE FUNCTION sis_sync.drop_sync(sync text, erase boolean DEFAULT false) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_drop_sync' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.drop_sync(text, boolean) IS 'removes a sync, its settings, staged rows and log; its records in the roster are archived, or erased; returns how many of them';
+
+CREATE FUNCTION sis_sync.purge(older_than interval DEFAULT NULL) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_purge' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.purge(interval) IS 'removes what is kept no longer (sync.keep_values, sync.keep_staged), and runs and staged rows older than that; returns how many runs it has removed or emptied';
 
 -- ---------------------------------------------------------------------------
 -- Rights: PUBLIC gets nothing

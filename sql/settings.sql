@@ -23,7 +23,7 @@ END $$;
 
 INSERT INTO sis_sync.sync (name, server) VALUES ('quarry', 'quarry_server');
 SELECT name, server, target_schema, deletion_threshold, school_min_records, min_allowed, reject_threshold,
-       restore_returning, all_schools, include_demographics, extra_columns, timezone
+       restore_returning, all_schools, include_demographics, extra_columns, timezone, keep_values, keep_staged
 FROM sis_sync.sync;
 
 SELECT v.columns, v.value, probe.try(format('INSERT INTO sis_sync.sync (%s) VALUES (%s)', v.columns, v.value)) AS verdict
@@ -56,7 +56,9 @@ FROM (VALUES
   (14, 'creep_days', ARRAY['1', '366', '0', '367', 'NULL']),
   (15, 'hold', ARRAY['''sync''', '''school''', '''district''', 'NULL']),
   (16, 'keep_emptied_columns', ARRAY['true', 'NULL']),
-  (17, 'max_age_hours', ARRAY['1', '0', '-1', 'NULL'])
+  (17, 'max_age_hours', ARRAY['1', '0', '-1', 'NULL']),
+  (18, 'keep_values', ARRAY['''0''', '''90 days''', '''1000 years''', '''-1 day''', 'NULL']),
+  (19, 'keep_staged', ARRAY['''0''', '''1 day''', '''-1 second''', 'NULL'])
 ) c (n, name, wanted), unnest(c.wanted) WITH ORDINALITY AS v (value, n)
 ORDER BY c.n, v.n;
 SELECT probe.error_of($$UPDATE sis_sync.sync SET timezone = 'Mars/Olympus'$$);

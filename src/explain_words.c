@@ -52,9 +52,9 @@ static const SisExplanation explanations[] = {
 		"  1. Compare what is set up with what came:\n"
 		"    SELECT school_id, app_school FROM sis_sync.sync_school WHERE sync = {sync};\n"
 		"    SELECT source_id, sis_id, name FROM sis_sync.stage_school WHERE run_id = {run};\n"
-		"  2. If the ID is another one now, correct it; if the school is gone for good, remove it:\n"
+		"  2. If the ID is another one now, correct it; if the school has closed, archive what is left of it:\n"
 		"    UPDATE sis_sync.sync_school SET school_id = 'new' WHERE sync = {sync} AND school_id = 'old';\n"
-		"    DELETE FROM sis_sync.sync_school WHERE sync = {sync} AND school_id = 'old';\n"
+		"    CALL sis_sync.retire_school({sync}, 'old', 'why');\n"
 		"  3. If the export lacks it, have the export mended. Then:\n"
 	RUN_AGAIN},
 	{"SI004", NULL, SIS_FIGURES_NONE, true,

@@ -327,9 +327,12 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 	char	  **received = received_ids(run, &nreceived, &nschools);
 	StringInfoData detail,
 				hint;
+	char	   *whereabouts;
+	const char *closed;
 
 	initStringInfo(&detail);
 	initStringInfo(&hint);
+	whereabouts = sis_guard_whereabouts(run, missing, hits, nmissing, &closed);
 	for (int i = 0; i < nmissing; i++)
 	{
 		const char *near = hits[i] == 0 ?
@@ -345,11 +348,15 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 	appendStringInfo(&hint, "The source sent %lld school%s. Compare sis_sync.sync_school with SELECT source_id, sis_id, name FROM sis_sync.stage_school WHERE run_id = %lld.",
 					 (long long) nschools, nschools == 1 ? "" : "s",
 					 (long long) run->id);
+	if (closed != NULL)
+		appendStringInfo(&hint, " If a school has closed for good, CALL sis_sync.retire_school(%s, %s, 'why').",
+						 quote_literal_cstr(run->sync->name),
+						 quote_literal_cstr(closed));
 	ereport(ERROR,
 			(sis_errcode(SIS_ERR_SCHOOLS_NOT_FOUND),
 			 errmsg("could not find %d of %d schools to sync", nmissing,
 					run->sync->nschools),
-			 errdetail("Not found: %s.", detail.data),
+			 errdetail("Not found: %s.%s", detail.data, whereabouts),
 			 errhint("%s", hint.data),
 			 err_generic_string(PG_DIAG_TABLE_NAME, "school")));
 }
@@ -377,7 +384,7 @@ sis_guard_schools(SisRun *run)
 								   "found AS (SELECT c.school_id, "
 								   "(SELECT array_agg(r.source_id) FROM received r WHERE r.sis_id = btrim(c.school_id)) AS by_sis_id, "
 								   "(SELECT array_agg(r.source_id) FROM received r WHERE r.source_id = btrim(c.school_id)) AS by_source_id "
-								   "FROM sis_sync.sync_school c WHERE c.sync = $3) "
+								   "FROM sis_sync.sync_school c WHERE c.sync = $3 AND c.active) "
 								   "SELECT school_id, cardinality(coalesce(by_sis_id, by_source_id, '{}'))::int8, "
 								   "(coalesce(by_sis_id, by_source_id))[1] FROM found ORDER BY school_id",
 								   sis_stage_leaf(SIS_SCHOOL, run->slot),

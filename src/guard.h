@@ -37,6 +37,16 @@ extern void sis_guard_age(SisRun *run);
 extern void sis_guard_schools(SisRun *run);
 
 /*
+ * For SI003: sentences, each after a space, that tell how many students of
+ * each missing school (hits: 0) are at which other school tonight, by IDs and
+ * numbers; "" when none is on record, or nobody has moved.  *closed is the
+ * first of the schools that nobody is said to be at any more, or NULL.
+ */
+extern char *sis_guard_whereabouts(SisRun *run, char **missing,
+								   const int64 *hits, int nmissing,
+								   const char **closed);
+
+/*
  * SI010 when too many rows of a type were rejected (rule 4).  Links to an end
  * that is leaving do not count: an export that lags behind is no bad export.
  */

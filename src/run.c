@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "notice.h"
 #include "notify.h"
+#include "retention.h"
 #include "run.h"
 #include "runlog.h"
 #include "scope.h"
@@ -44,7 +45,8 @@
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
 
-/* How long an error waits to be written into the log. */
+/* How long an error waits to be written into the log, and what is due there to
+ * be removed. */
 #define LOG_LOCK_TIMEOUT	"500ms"
 
 /* ----------
@@ -77,15 +79,29 @@ load_and_lock(const char *name, bool session)
 }
 
 SisRun *
-sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
+sis_run_hold(const char *name, SisRunKind kind, int64 of_run)
 {
+	static const SisStep steps[] = {
+		[SIS_RUN_UNDO] = SIS_STEP_UNDO,
+		[SIS_RUN_REKEY] = SIS_STEP_REKEY,
+		[SIS_RUN_RETIRE] = SIS_STEP_RETIRE,
+		[SIS_RUN_ERASE] = SIS_STEP_ERASE
+	};
 	SisRun	   *run = load_and_lock(name, false);
 
 	run->kind = kind;
 	sis_runlog_start(run, of_run);
 	sis_notify_interrupted(run);
 	sis_progress_begin(run->id, false);
-	sis_progress_step(kind == SIS_RUN_UNDO ? SIS_STEP_UNDO : SIS_STEP_REKEY);
+	sis_progress_step(steps[kind]);
+	return run;
+}
+
+SisRun *
+sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
+{
+	SisRun	   *run = sis_run_hold(name, kind, of_run);
+
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
 }
@@ -131,6 +147,15 @@ take_counts(SisRun *run, SisStage *stage)
 	run->district_id = sink->district_id ? pstrdup(sink->district_id) : NULL;
 	if (sink->note.len > 0)
 		sis_run_note(run, "%s", sink->note.data);
+}
+
+/* Copies a failure's texts into the current memory context. */
+static void
+keep_failure(SisFailure *failure)
+{
+	failure->message = pstrdup(failure->message);
+	failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
+	failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
 }
 
 /* Puts what was fetched into the staging tables; allocates in cxt. */
@@ -192,11 +217,7 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 	if (fetched != NULL)
 		stage_fetched(run, provider, fetched, cxt, failure);
 	if (failure->code != SIS_OK)
-	{
-		failure->message = pstrdup(failure->message);
-		failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
-		failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
-	}
+		keep_failure(failure);
 	MemoryContextDelete(cxt);
 	if (fetched != NULL)
 		sis_runlog_staged(run);
@@ -477,6 +498,9 @@ sis_run_archive(int64 run_id)
 	sis_runlog_succeeded(run);
 	sis_notify_end(run->id);
 	sis_progress_end();
+	/* with a snapshot of its own it might fail for what others have removed */
+	if (!IsolationUsesXactSnapshot())
+		sis_retention();
 }
 
 int64
@@ -615,14 +639,39 @@ log_error_phase(void *arg)
 	sis_runlog_failed(phase->run->id, &logged);
 }
 
+static void
+retention_phase(void *arg)
+{
+	(void) set_config_option("lock_timeout", LOG_LOCK_TIMEOUT,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	sis_retention();
+}
+
+/* Not to be done is no failure of the run: the next one does it. */
+static void
+forget_what_is_due(void)
+{
+	ErrorData  *error = sis_attempt(retention_phase, NULL);
+
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not remove what is kept no longer: %s",
+						error->message)));
+	sis_commit();
+}
+
 /*
  * Commits the end that has been logged, and tells of it.  Whoever hears of it
- * may run the sync at once.
+ * may run the sync at once.  Who cancels a run must not wait for more.
  */
 static void
-commit_end(Phase *phase)
+commit_end(Phase *phase, bool forget)
 {
 	sis_commit();
+	if (forget)
+		forget_what_is_due();
 	sis_progress_end();
 	sis_locks_release();
 	sis_notify_committing(phase->run->id);
@@ -649,7 +698,7 @@ log_and_commit(Phase *phase, const ErrorData *error)
 		sis_commit();
 	}
 	else
-		commit_end(phase);
+		commit_end(phase, sis_error_reason(error->sqlerrcode) != NULL);
 }
 
 static void
@@ -698,7 +747,7 @@ run_phases(Phase *phase)
 		sis_notify_committing(run->interrupted[i]);
 	if (run->sync->mode == SIS_MODE_FROZEN)
 	{
-		commit_end(phase);
+		commit_end(phase, true);
 		return;
 	}
 	sis_notice_begun(run);
@@ -724,7 +773,7 @@ run_phases(Phase *phase)
 		end_with_error(phase, error);
 	if (phase->failure != NULL)
 		end_with_failure(phase);
-	commit_end(phase);
+	commit_end(phase, true);
 	sis_notice_written(run);
 }
 

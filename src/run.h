@@ -8,10 +8,12 @@
 #include "runstate.h"
 
 /*
- * Begins an undo or a rekey in the caller's transaction: holds the sync
- * (SI008 when another run is in progress), logs the run and opens the roster
- * for writing.
+ * Begins a run of another kind in the caller's transaction: holds the sync
+ * (SI008 when another run is in progress) and logs the run.
  */
+extern SisRun *sis_run_hold(const char *sync, SisRunKind kind, int64 of_run);
+
+/* The same, and opens the roster for writing. */
 extern SisRun *sis_run_begin(const char *sync, SisRunKind kind, int64 of_run);
 
 /* ----------

@@ -47,7 +47,9 @@ count_field(SisCounts *counts, int column)
 static const char *const kind_names[] = {
 	[SIS_RUN_SYNC] = "sync",
 	[SIS_RUN_UNDO] = "undo",
-	[SIS_RUN_REKEY] = "rekey"
+	[SIS_RUN_REKEY] = "rekey",
+	[SIS_RUN_RETIRE] = "retire",
+	[SIS_RUN_ERASE] = "erase"
 };
 
 void
@@ -127,15 +129,16 @@ sis_runlog_read(int64 run_id, SisPastRun *past)
 	if (sis_exec_as_owner("SELECT r.sync, r.status, r.phase, r.dry_run, r.district_id, r.options_hash, "
 						  "r.source_as_of, r.note, r.kind, r.error_code, r.of_run, r.undone_by, "
 						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync), "
-						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync AND n.id > r.id AND NOT n.dry_run "
+						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync AND n.id > r.id AND NOT n.dry_run AND n.kind <> 'erase' "
 						  "AND (n.phase IN ('applied', 'archive', 'done') OR n.error_code = 'SI011')), "
-						  "EXISTS (SELECT 1 FROM sis_sync.pending_archive p WHERE p.run_id = r.id) "
+						  "EXISTS (SELECT 1 FROM sis_sync.pending_archive p WHERE p.run_id = r.id), "
+						  "r.erased, to_char(r.purged_at, 'YYYY-MM-DD HH24:MI TZ') "
 						  "FROM sis_sync.run r WHERE r.id = $1",
 						  &params, SPI_OK_SELECT) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run %lld does not exist", (long long) run_id),
-				 errhint("The runs on record are in sis_sync.run; one whose transaction was rolled back, such as a failed sis_sync.run_atomic(), is not.")));
+				 errhint("The runs on record are in sis_sync.run; one whose transaction was rolled back, such as a failed sis_sync.run_atomic(), is not, nor is one that sis_sync.purge() has removed.")));
 	run->id = run_id;
 	sync = sis_value(0, 1);
 	past->status = sis_value(0, 2);
@@ -152,6 +155,8 @@ sis_runlog_read(int64 run_id, SisPastRun *past)
 	past->newest = sis_value_int8(0, 13);
 	past->later = sis_value_int8(0, 14);
 	past->holds = sis_value_bool(0, 15);
+	past->erased = sis_value_int8(0, 16);
+	past->purged_at = sis_value(0, 17);
 	run->sync = sis_sync_load(sync);
 	initStringInfo(&run->note);
 	if (note != NULL)

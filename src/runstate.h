@@ -38,7 +38,9 @@ typedef enum SisRunKind
 {
 	SIS_RUN_SYNC,				/* from the source */
 	SIS_RUN_UNDO,
-	SIS_RUN_REKEY
+	SIS_RUN_REKEY,
+	SIS_RUN_RETIRE,
+	SIS_RUN_ERASE
 } SisRunKind;
 
 typedef struct SisRun

@@ -86,7 +86,7 @@ sis_sync_load(const char *name)
 	sis_param_text(&params, name);
 	if (sis_exec_as_owner("SELECT s.id, s.server, s.target_schema, s.restore_returning, "
 						  "s.all_schools, s.include_demographics, s.extra_columns, "
-						  "(SELECT count(*) FROM sis_sync.sync_school c WHERE c.sync = s.name), "
+						  "(SELECT count(*) FROM sis_sync.sync_school c WHERE c.sync = s.name AND c.active), "
 						  "to_char(now() AT TIME ZONE s.timezone, 'YYYY-MM-DD'), s.hold = 'school' "
 						  "FROM sis_sync.sync s WHERE s.name = $1",
 						  &params, SPI_OK_SELECT) == 0)
@@ -233,7 +233,8 @@ sis_guard_sync(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					 errmsg("cannot delete sync \"%s\" because its records are still in the roster", name),
-					 errhint("Archive them first (set archived_at of the rows of its sync_id), or set sis_managed = false to give them to the application.")));
+					 errhint("SELECT sis_sync.drop_sync(%s) archives them first; or set sis_managed = false to give them to the application.",
+							 quote_literal_cstr(name))));
 	}
 	else
 	{

@@ -53,7 +53,10 @@ explain_error(void *arg)
 			errdetail("The row's values are withheld.");
 	}
 	if (geterrcode() == ERRCODE_FOREIGN_KEY_VIOLATION &&
-		what->run->kind != SIS_RUN_SYNC)
+		what->run->kind == SIS_RUN_ERASE)
+		errhint("A foreign key that refers to a roster needs ON DELETE CASCADE, or its rows are deleted before.");
+	else if (geterrcode() == ERRCODE_FOREIGN_KEY_VIOLATION &&
+			 what->run->kind != SIS_RUN_SYNC)
 		errhint("A foreign key that refers to the source_id of a roster needs ON UPDATE CASCADE.");
 	sis_roster_lock_hint();
 	errcontext("writing records of type %s", what->record_type);
