@@ -88,7 +88,7 @@ sis_approval_spend(SisRun *run)
 	sis_param_int8(&params, run->id);
 	sis_exec_as_owner("UPDATE sis_sync.approval SET spent_run = $2, spent_at = now() WHERE run_id = $1",
 					  &params, SPI_OK_UPDATE);
-	sis_run_note(run, "%lld of the records held back by run %lld were still gone, and left as approved.",
+	sis_run_note(run, "%lld of the records held back by run %lld were still gone, and were archived, as approved.",
 				 (long long) run->approved, (long long) run->approved_run);
 }
 

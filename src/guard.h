@@ -36,6 +36,12 @@ extern void sis_guard_age(SisRun *run);
 extern void sis_guard_schools(SisRun *run);
 
 /*
+ * Of the IDs of schools that were received, the one that comes nearest: equal
+ * but for leading zeros, else by edit distance.  NULL when none is near.
+ */
+extern const char *sis_guard_nearest(const char *id, char **received, int n);
+
+/*
  * SI010 when too many rows of a type were rejected (rule 4).  Links to an end
  * that is leaving do not count: an export that lags behind is no bad export.
  */
