@@ -270,7 +270,7 @@ append_message(const SisExplained *ex, StringInfo buf)
 	}
 }
 
-/* A run that is not the last word: what came of it, and where to look. */
+/* A run that is not the last word: what came of it. */
 static void
 append_superseded(const SisExplained *ex, StringInfo buf, int64 by)
 {
@@ -288,14 +288,12 @@ append_superseded(const SisExplained *ex, StringInfo buf, int64 by)
 					  "FROM sis_sync.run r WHERE r.id = $3)",
 					  &params, SPI_OK_SELECT);
 	archived = sis_value_int8(0, 1);
-	appendStringInfo(buf, "\nWHAT TO DO NEXT\n"
-					 "  Nothing about this run, it is not the last word: run %lld came after it and %s.\n",
+	appendStringInfo(buf, "It is not the last word: run %lld came after it and %s.",
 					 (long long) by, sis_value(0, 2));
 	if (archived > 0)
-		appendStringInfo(buf, "  Runs that came after it have archived %lld record%s.\n",
+		appendStringInfo(buf, " Runs that came after it have archived %lld record%s.",
 						 (long long) archived, archived == 1 ? "" : "s");
-	appendStringInfo(buf, "  Have that one explained instead:\n"
-					 "    SELECT sis_sync.explain_failure(%lld);\n", (long long) by);
+	appendStringInfoChar(buf, '\n');
 }
 
 static char *
@@ -329,6 +327,8 @@ explain(int64 run_id)
 
 	initStringInfo(&buf);
 	append_title(&ex, &buf, words, started, reason);
+	if (by != 0)
+		append_superseded(&ex, &buf, by);
 	append_words(&ex, &buf, "WHAT HAPPENED\n"
 				 "  {?dry}It was a dry run: it has changed nothing, and shows what a real one would come to.");
 	append_words(&ex, &buf, words->what);
@@ -338,7 +338,9 @@ explain(int64 run_id)
 		append_words(&ex, &buf, words->figures);
 	if (by != 0)
 	{
-		append_superseded(&ex, &buf, by);
+		append_words(&ex, &buf, "WHAT TO DO NEXT");
+		appendStringInfo(&buf, "  Nothing about this run. Have the later one explained:\n"
+						 "    SELECT sis_sync.explain_failure(%lld);\n", (long long) by);
 		return buf.data;
 	}
 	if (words->cause != NULL)
@@ -350,7 +352,8 @@ explain(int64 run_id)
 	append_words(&ex, &buf, ex.run->dry_run && words->next_dry != NULL ?
 				 words->next_dry : words->next);
 	if (ex.past.error_code != NULL)
-		append_words(&ex, &buf, "  If unsure, do nothing yet: as long as runs end like this, nobody is archived.");
+		append_words(&ex, &buf, "  {!approved}If unsure, do nothing yet: as long as runs end like this, nobody is archived.\n"
+					 "  {?approved}If unsure, withdraw the approval: the next run, also one by a schedule, archives these records.");
 	return buf.data;
 }
 

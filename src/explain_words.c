@@ -29,9 +29,14 @@
 #define LOOK_AT_SERVER \
 	"    SELECT srvname, srvoptions FROM pg_foreign_server WHERE srvname = {server_literal};\n"
 
-#define CORRECT_PLACE \
+#define CORRECT_FOLDER \
 	"  @ {?files}The folder or zip file is another one ({now_path}): correct it " IN_QUOTES ", then try:\n" \
 	"    ALTER SERVER {server} OPTIONS ({set_path} path <FOLDER>);\n" \
+	TRY_FIRST
+
+#define CORRECT_ADDRESS \
+	"  @ {?sftp}The host is another one ({now_host}): correct it " IN_QUOTES ", then try:\n" \
+	"    ALTER SERVER {server} OPTIONS ({set_host} host <HOST>);\n" \
 	TRY_FIRST \
 	"  @ {?rest}The address is another one ({now_base_url}): correct it " IN_QUOTES ", then try:\n" \
 	"    ALTER SERVER {server} OPTIONS ({set_base_url} base_url <ADDRESS>);\n" \
@@ -46,7 +51,7 @@ const SisExplanation sis_explanations_named[] = {
 		.code = "SI001",
 		.facts = sis_facts_threshold,
 		.what =
-		"  {!archived}Nothing was archived: nobody has lost anything. More records are missing than one run of this sync may archive.\n"
+		"  {!archived}This run archived nothing: nobody has lost anything by it. More records are missing than one run of this sync may archive.\n"
 		"  {archived} records elsewhere were archived; nothing of what is listed below was. More records are missing there than one run may archive.\n"
 		"  {!dry}New and changed records were taken over: {taken}.\n"
 		ARCHIVED_MEANS,
@@ -93,7 +98,7 @@ const SisExplanation sis_explanations_named[] = {
 		.next_dry =
 		"  A dry run cannot be decided on. See the list:\n"
 		"    SELECT * FROM sis_sync.pending_archive WHERE run_id = {run} ORDER BY record_type, source_id;\n"
-		"  If they have not left, have the export mended. If they have, run the sync, which takes over what is new and archives nothing, and decide on that run:\n"
+		"  If they have not left, have the export mended. If they have, run the sync, which takes over what is new and archives nothing while so many are missing, and decide on that run:\n"
 		RUN_AGAIN
 		EXPLAIN_IT
 	},
@@ -114,7 +119,8 @@ const SisExplanation sis_explanations_named[] = {
 		"  First see where the data comes from:\n"
 		LOOK_AT_SERVER
 		"  Then do ONE of these:\n"
-		CORRECT_PLACE
+		CORRECT_FOLDER
+		CORRECT_ADDRESS
 		"  @ {?rest}The credentials are of another district: enter those of {district_known} with ALTER USER MAPPING, then try:\n"
 		TRY_FIRST
 		"  @ Only after the district has confirmed that {district_known} is now called {district_found} (otherwise you load another district's children): forget the old ID, then try.\n"
@@ -225,7 +231,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  @ It is of a private authority ({now_ca_file}): name the file of that authority's certificate on the database server's machine " IN_QUOTES ", then try.\n"
 		"    ALTER SERVER {server} OPTIONS ({set_ca_file} ca_file <FILE>);\n"
 		TRY_FIRST
-		CORRECT_PLACE
+		CORRECT_ADDRESS
 	},
 	{
 		.code = "SI004",
@@ -241,7 +247,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  Look for {place}. Then do ONE of these:\n"
 		"  @ It is there now, and may be read: run the sync.\n"
 		RUN_AGAIN
-		CORRECT_PLACE
+		CORRECT_FOLDER
 	},
 	{
 		.code = "SI004",
@@ -255,11 +261,8 @@ const SisExplanation sis_explanations_named[] = {
 		"  Do ONE of these:\n"
 		"  @ Wait an hour, then run the sync.\n"
 		RUN_AGAIN
-		"  @ {?sftp}The host is another one ({now_host}): correct it " IN_QUOTES ", then try:\n"
-		"    ALTER SERVER {server} OPTIONS ({set_host} host <HOST>);\n"
-		TRY_FIRST
-		CORRECT_PLACE
-		"  @ It is slow: give it more time (option timeout, in seconds; {now_timeout}), then run the sync.\n"
+		CORRECT_ADDRESS
+		"  @ {!directory}It is slow: give it more time (option timeout, in seconds; {now_timeout}), then run the sync.\n"
 		"    ALTER SERVER {server} OPTIONS ({set_timeout} timeout <SECONDS>);\n"
 		RUN_AGAIN
 	},

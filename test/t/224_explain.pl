@@ -184,12 +184,13 @@ like($text, qr/It was approved by \w+ \(why they may go\); the next run uses tha
 is_deeply(ways($text), { A => [ $again ],
 		B => [ "UPDATE sis_sync.approval SET expires_at = now() WHERE run_id = $run AND spent_run IS NULL;" ] },
 	'and how to withdraw that');
+unlike($text, qr/do nothing yet/, 'for the next run archives them');
 is($s->call("BEGIN; " . ways($text)->{B}[0] . " SELECT sis_sync.run_atomic('smith'); COMMIT")->{sqlstate},
 	'SI001', 'which works');
 is($s->call($again), undef, 'and run');
 $s->counts_are('approved', student => { archived => 31 });
 $text = explained($s, $run);
-like($text, qr/run \d+ came after it and succeeded\.\n  Runs that came after it have archived 155 records\./,
+like($text, qr/run \d+ came after it and succeeded\. Runs that came after it have archived 155 records\./,
 	'then it is not the last word');
 is_deeply([ statements($text) ], [ 'SELECT sis_sync.explain_failure(' . $s->last_run->{id} . ');' ],
 	'and nothing is to be done about it');
@@ -383,7 +384,7 @@ for my $case (
 	[ 'SI007', 'no student in scope was received', qr/never takes that for the truth/, qr/sync_threshold/ ],
 	[ 'SI006', 'file "users.csv" has a quote on line 7 that is not closed', qr/message above; it names the line/, qr/commas/ ],
 	[ 'SI002', 'the district shares no data', qr/share its data with the application again/, qr/USER MAPPING/ ],
-	[ 'SI004', 'could not connect to "x" port 22', qr/network is down/, qr/fingerprint|certificate/ ],
+	[ 'SI004', 'could not connect to "x" port 22', qr/network is down/, qr/fingerprint|certificate|folder/ ],
 	[ 'SI004', 'the key of host "x" port 22 is not one of those configured', qr/fingerprint, by telephone/, qr/path/ ],
 	[ 'SI004', 'could not verify the certificate of "x" port 443: expired', qr/ca_file/, qr/fingerprint/ ],
 	[ '42501', 'permission denied for schema roster', qr/GRANT USAGE ON SCHEMA sis_sync, roster TO postgres;/, qr/ALL TABLES/ ],
