@@ -28,7 +28,11 @@ OBJS = \
 	src/rename.o \
 	src/preview.o \
 	src/explain.o \
+	src/explain_facts.o \
+	src/explain_records.o \
+	src/explain_schools.o \
 	src/explain_words.o \
+	src/explain_words_sql.o \
 	src/undo.o \
 	src/undo_delta.o \
 	src/retire.o \

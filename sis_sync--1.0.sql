@@ -313,7 +313,7 @@ CREATE TABLE sis_sync.rekey_pair (
   PRIMARY KEY (run_id, record_type, old_source_id),
   UNIQUE (run_id, record_type, new_source_id)
 );
-COMMENT ON TABLE sis_sync.rekey_pair IS 'records that are gone and their twins among the new ones, where IDs seem to have changed (SI011)';
+COMMENT ON TABLE sis_sync.rekey_pair IS 'records that are gone and their matches among the new ones, where IDs seem to have changed (SI011)';
 COMMENT ON COLUMN sis_sync.rekey_pair.matched_on IS 'what both have, and nobody else';
 
 CREATE TABLE sis_sync.skipped (
@@ -364,7 +364,7 @@ CREATE FUNCTION sis_sync.create_staging_tables() RETURNS void
 SELECT sis_sync.create_staging_tables();
 DROP FUNCTION sis_sync.create_staging_tables();
 
-CREATE VIEW sis_sync.rekey_twin AS
+CREATE VIEW sis_sync.rekey_match AS
   SELECT p.run_id, r.sync, p.record_type, p.old_source_id, p.new_source_id, p.matched_on,
          s.given_name, s.family_name, s.source, s.line
   FROM sis_sync.rekey_pair p
@@ -379,7 +379,7 @@ CREATE VIEW sis_sync.rekey_twin AS
      AND s.record_type OPERATOR(pg_catalog.=) p.record_type
      AND s.source_id OPERATOR(pg_catalog.=) p.new_source_id
      AND s.status OPERATOR(pg_catalog.=) 'active';
-COMMENT ON VIEW sis_sync.rekey_twin IS 'the pairs in rekey_pair with the names, files and lines of the new records, as long as their run''s staged rows stand';
+COMMENT ON VIEW sis_sync.rekey_match IS 'the pairs in rekey_pair with the names, files and lines of the new records, as long as their run''s staged rows stand';
 
 -- ---------------------------------------------------------------------------
 -- Watching: what goes on now, and how each sync stands
@@ -692,7 +692,7 @@ COMMENT ON FUNCTION sis_sync.mode_on(text, date) IS 'how a sync runs on a day: n
 
 CREATE PROCEDURE sis_sync.rekey(run bigint)
   AS 'MODULE_PATHNAME', 'sis_rekey' LANGUAGE C;
-COMMENT ON PROCEDURE sis_sync.rekey(bigint) IS 'gives the twins that a run found (SI011) their new source_id in place';
+COMMENT ON PROCEDURE sis_sync.rekey(bigint) IS 'gives the records that a run found (SI011) their new source_id in place';
 
 CREATE PROCEDURE sis_sync.undo(run bigint, school text DEFAULT NULL, record_type text DEFAULT NULL)
   AS 'MODULE_PATHNAME', 'sis_undo' LANGUAGE C;

@@ -121,7 +121,7 @@ sis_approval_spend(SisRun *run)
 	if (run->approved_run == 0)
 		return;
 	spend(run, run->approved_run);
-	sis_run_note(run, "%lld of the records held back by run %lld were still gone, and left as approved.",
+	sis_run_note(run, "%lld of the records held back by run %lld were still gone, and were archived, as approved.",
 				 (long long) run->approved, (long long) run->approved_run);
 }
 

@@ -264,12 +264,8 @@ without_zeros(const char *id)
 	return id;
 }
 
-/*
- * The received school whose ID comes nearest: equal but for leading zeros,
- * else by edit distance.  NULL when none is near.
- */
-static const char *
-nearest(const char *id, char **received, int n)
+const char *
+sis_guard_nearest(const char *id, char **received, int n)
 {
 	const char *best = NULL;
 	int			best_distance = Max((int) strlen(id) / 3, 1) + 1;
@@ -336,7 +332,7 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 	for (int i = 0; i < nmissing; i++)
 	{
 		const char *near = hits[i] == 0 ?
-			nearest(missing[i], received, nreceived) : NULL;
+			sis_guard_nearest(missing[i], received, nreceived) : NULL;
 
 		appendStringInfo(&detail, "%s\"%s\"%s", i == 0 ? "" : ", ",
 						 sis_printable(missing[i]),

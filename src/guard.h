@@ -47,6 +47,12 @@ extern char *sis_guard_whereabouts(SisRun *run, char **missing,
 								   const char **closed);
 
 /*
+ * Of the IDs of schools that were received, the one that comes nearest: equal
+ * but for leading zeros, else by edit distance.  NULL when none is near.
+ */
+extern const char *sis_guard_nearest(const char *id, char **received, int n);
+
+/*
  * SI010 when too many rows of a type were rejected (rule 4).  Links to an end
  * that is leaving do not count: an export that lags behind is no bad export.
  */

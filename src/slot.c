@@ -88,6 +88,23 @@ sis_sync_lock(int64 sync_id, bool session)
 	return try_lock(LOCK_SYNC, (uint32) sync_id, session);
 }
 
+int
+sis_sync_lock_holder(int64 sync_id)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, LOCK_SYNC);
+	sis_param_int8(&params, (int64) (uint32) sync_id);
+	sis_param_int8(&params, LOCK_FIELD4);
+	if (sis_exec_as_owner("SELECT l.pid::int8 FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+						  "WHERE l.locktype = 'advisory' AND d.datname = current_database() "
+						  "AND l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.objsubid = $3 "
+						  "AND l.granted AND l.pid <> pg_backend_pid() LIMIT 1",
+						  &params, SPI_OK_SELECT) == 0)
+		return 0;
+	return (int) sis_value_int8(0, 1);
+}
+
 bool
 sis_slot_lock(int slot, bool session)
 {

@@ -52,6 +52,9 @@ extern bool sis_slot_share(int slot);
 /* False also when a CALL of this very session holds it. */
 extern bool sis_sync_lock(int64 sync_id, bool session);
 
+/* The backend of another session that holds it; 0: none. */
+extern int	sis_sync_lock_holder(int64 sync_id);
+
 /*
  * Takes both locks, held by the session, for the transaction as well: a
  * trigger that calls pg_advisory_unlock_all() cannot drop those.

@@ -102,7 +102,7 @@ refused('sync_runner', $_, $_)
   "CALL sis_sync.rekey($run)", "SELECT * FROM sis_sync.preview($run)",
   'SELECT * FROM sis_sync.sync', 'SELECT * FROM sis_sync.run',
   'SELECT * FROM sis_sync.stage_student', 'SELECT * FROM sis_sync.stage_student_00',
-  'SELECT * FROM sis_sync.change', 'SELECT * FROM sis_sync.rekey_twin',
+  'SELECT * FROM sis_sync.change', 'SELECT * FROM sis_sync.rekey_match',
   q{INSERT INTO sis_sync.approval (run_id, sync, reason, approved_by) VALUES (1, 'springfield', 'x', 'x')};
 
 # no secret
@@ -181,7 +181,7 @@ $s->{district}->rekey('student', sub { "n-$_[0]" });
 $s->write;
 $node->try($db, q{CALL sis_sync.run('springfield')}, role => 'sync_admin');
 $run = $s->last_run->{id};
-allowed('sync_admin', 'look at the pairs', "SELECT * FROM sis_sync.rekey_twin WHERE run_id = $run");
+allowed('sync_admin', 'look at the pairs', "SELECT * FROM sis_sync.rekey_match WHERE run_id = $run");
 allowed('sync_admin', 'rekey', "CALL sis_sync.rekey($run)");
 # forgetting
 refused('sync_runner', $_, $_)
