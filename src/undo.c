@@ -118,25 +118,18 @@ archive_created(const SisUndo *undo, SisRecordType type)
 {
 	const char *table = undo->run->roster->tables[type];
 	char	   *created = sis_undo_created_sql(undo, type);
-	uint64		locked;
-	uint64		n;
+	int64		n;
 
-	/* in the order of their keys, as sis_write_lock() does */
-	(void) sis_write(undo->run, type,
-					 psprintf("SELECT count(*) FROM (SELECT 1 FROM %s t WHERE %s "
-							  "ORDER BY t.source_id FOR NO KEY UPDATE) x", table, created),
-					 &undo->params, SPI_OK_SELECT);
-	locked = (uint64) sis_value_int8(0, 1);
-	if (locked == 0)
+	if (undo->of->counts[type].created == 0)
 		return 0;
-	n = sis_write(undo->run, type,
-				  psprintf("UPDATE %s t SET archived_at = now(), archived_reason = $5, archived_run = $1 WHERE %s",
-						   table, created),
-				  &undo->params, SPI_OK_UPDATE);
-	if (n < locked)
+	n = (int64) sis_write_in_key_order(undo->run, type,
+									   psprintf("UPDATE %s t SET archived_at = now(), archived_reason = $5, archived_run = $1 WHERE %s",
+												table, created),
+									   &undo->params);
+	if (n < undo->of->counts[type].created)
 		log_kept(undo, type, psprintf("SELECT t.source_id FROM %s t WHERE %s",
 									  table, created));
-	return (int64) n;
+	return n;
 }
 
 /* Archives the links of what leaves; nobody asks who else has touched them. */
@@ -279,7 +272,7 @@ open_old_ids(const SisUndo *undo, SisRecordType type)
 		SisParams	params = {0};
 
 		sis_param_int8(&params, undo->run->id);
-		sis_param_int8(&params, undo->of_run);
+		sis_param_int8(&params, undo->of->id);
 		sis_exec_as_owner(psprintf("INSERT INTO sis_sync.skipped (run_id, record_type, source_id, reason) "
 								   "SELECT $1, '%s', c.source_id, 'it was changed since, or its old ID is taken' "
 								   "FROM sis_sync.change c LEFT JOIN rename_%s d ON d.source_id = c.source_id "
@@ -385,7 +378,7 @@ mark_undone(const SisUndo *undo, const SisPastRun *past)
 {
 	SisParams	params = {0};
 
-	sis_param_int8(&params, undo->of_run);
+	sis_param_int8(&params, undo->of->id);
 	sis_param_int8(&params, undo->run->id);
 	sis_exec_as_owner("UPDATE sis_sync.run SET undone_by = $2 WHERE id = $1",
 					  &params, SPI_OK_UPDATE);
@@ -393,7 +386,7 @@ mark_undone(const SisUndo *undo, const SisPastRun *past)
 	{
 		memset(&params, 0, sizeof(params));
 		sis_param_int8(&params, past->of_run);
-		sis_param_int8(&params, undo->of_run);
+		sis_param_int8(&params, undo->of->id);
 		sis_exec_as_owner("UPDATE sis_sync.run SET undone_by = NULL WHERE id = $1 AND undone_by = $2",
 						  &params, SPI_OK_UPDATE);
 	}
@@ -420,19 +413,19 @@ conclude(const SisUndo *undo)
 	if (written == 0 && skipped == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("run %lld did nothing%s that could be undone", (long long) undo->of_run,
+				 errmsg("run %lld did nothing%s that could be undone", (long long) undo->of->id,
 						undo->only_type || undo->school != NULL ? " of that kind" : ""),
 				 errhint("See SELECT * FROM sis_sync.run_count WHERE run_id = %lld.",
-						 (long long) undo->of_run)));
+						 (long long) undo->of->id)));
 	sis_run_note(undo->run, "Put back %lld records of run %lld.",
-				 (long long) written, (long long) undo->of_run);
+				 (long long) written, (long long) undo->of->id);
 	if (skipped == 0)
 		return;
 	sis_run_note(undo->run, "Left %lld as they are: see sis_sync.skipped.",
 				 (long long) skipped);
 	ereport(NOTICE,
 			(errmsg("%lld records were changed since run %lld, and left as they are",
-					(long long) skipped, (long long) undo->of_run),
+					(long long) skipped, (long long) undo->of->id),
 			 errhint("See SELECT * FROM sis_sync.skipped WHERE run_id = %lld.",
 					 (long long) undo->run->id)));
 }
@@ -444,12 +437,11 @@ undo_run(int64 of_run, const char *school, const char *type)
 	SisPastRun	past;
 	SisRun	   *of = sis_runlog_read(of_run, &past);
 
-	undo.of_run = of_run;
 	undo.only_type = type != NULL;
 	if (type != NULL)
 		find_type(&undo, type);
 	undo.run = sis_run_begin(of->sync->name, SIS_RUN_UNDO, of_run);
-	of = sis_runlog_read(of_run, &past);	/* as it is now that it is ours */
+	undo.of = of = sis_runlog_read(of_run, &past);	/* as it is now that it is ours */
 	check_can_be_undone(of, &past);
 	if (strcmp(past.kind, "undo") == 0)
 		undo.created_by = past.of_run;

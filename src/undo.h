@@ -11,13 +11,13 @@
 typedef struct SisUndo
 {
 	SisRun	   *run;			/* the undo itself */
-	int64		of_run;
-	int64		created_by;		/* of_run is an undo: the run it has undone;
+	const SisRun *of;			/* the run that it undoes */
+	int64		created_by;		/* of is an undo: the run it has undone;
 								 * else 0 */
 	bool		only_type;		/* of the type, and its links with it */
 	SisRecordType type;
 	char	   *school;			/* its source_id, or NULL */
-	SisParams	params;			/* $1 run, $2 sync_id, $3 of_run, $4 school,
+	SisParams	params;			/* $1 run, $2 sync_id, $3 of, $4 school,
 								 * $5 why, for the log, $6 created_by */
 } SisUndo;
 
@@ -32,7 +32,7 @@ extern char *sis_undo_wants_sql(const SisUndo *undo, SisRecordType type,
  * need not. */
 extern const char *sis_undo_why_left_sql(void);
 
-/* A condition on alias t: of_run has created it, and it leaves by the undo. */
+/* A condition on alias t: the run has created it, and it leaves by the undo. */
 extern char *sis_undo_created_sql(const SisUndo *undo, SisRecordType type);
 
 /*
@@ -52,7 +52,7 @@ extern const SisUndoColumn sis_undo_columns[SIS_N_UNDO_COLUMNS];
 /*
  * Fills the stores of a type and registers them.  changes: put back, u as a
  * record that is there, r as one that was archived; gone: b, archived again
- * as it was; lost: left as it is, for the reason given.  What of_run created
+ * as it was; lost: left as it is, for the reason given.  What the run created
  * is in no store unless it is left: sis_undo_created_sql() tells.
  * Links come after the types of their ends.
  */

@@ -10,7 +10,6 @@
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "write.h"
 
 /* Where fewer rows of a sync are expected, what joins them has no nested loop. */
@@ -74,14 +73,17 @@ has_few_records(const SisRun *run, SisRecordType type)
 		MIN_EXPECTED_ROWS;
 }
 
-/* With dest, what the statement returns goes there. */
+/*
+ * With dest, what the statement returns goes there.  The settings that are
+ * off were so while it was planned; SPI_OK_UTILITY has no parameters and none.
+ */
 static uint64
 write_roster(const SisRun *run, SisRecordType type, const char *sql,
-			 const SisParams *params, DestReceiver *dest, int expected)
+			 const SisParams *params, DestReceiver *dest, int expected,
+			 const char *const *off, int noff)
 {
 	Writing		what = {run, sis_record_desc(type)->name};
 	ErrorContextCallback context;
-	int			level = NewGUCNestLevel();
 	volatile uint64 n = 0;
 
 	context.callback = explain_error;
@@ -92,10 +94,8 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	sis_progress_type(type);
 	PG_TRY();
 	{
-		if (expected != SPI_OK_UTILITY && expected != SPI_OK_INSERT &&
-			has_few_records(run, type))
-			sis_set_off("enable_nestloop");
-		n = sis_exec_into(sql, params, dest, expected);
+		n = expected == SPI_OK_UTILITY ? sis_exec(sql, NULL, expected) :
+			sis_exec_planned(sql, params, dest, expected, off, noff);
 	}
 	PG_FINALLY();
 	{
@@ -103,18 +103,38 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	}
 	PG_END_TRY();
 	error_context_stack = context.previous;
-	/* true: what an application's trigger has set stays set */
-	AtEOXact_GUC(true, level);
 	if (expected != SPI_OK_SELECT && expected != SPI_OK_UTILITY)
 		sis_progress_rows((int64) n);
 	return n;
+}
+
+/* A statement that may join the roster with a store. */
+static uint64
+write_joining(const SisRun *run, SisRecordType type, const char *sql,
+			  const SisParams *params, DestReceiver *dest, int expected)
+{
+	static const char *const off[] = {"enable_nestloop"};
+	bool		joins = expected != SPI_OK_UTILITY && expected != SPI_OK_INSERT;
+
+	return write_roster(run, type, sql, params, dest, expected, off,
+						joins && has_few_records(run, type) ? 1 : 0);
 }
 
 uint64
 sis_write(const SisRun *run, SisRecordType type, const char *sql,
 		  const SisParams *params, int expected)
 {
-	return write_roster(run, type, sql, params, NULL, expected);
+	return write_joining(run, type, sql, params, NULL, expected);
+}
+
+uint64
+sis_write_in_key_order(const SisRun *run, SisRecordType type, const char *sql,
+					   const SisParams *params)
+{
+	static const char *const off[] = {"enable_seqscan", "enable_bitmapscan"};
+
+	return write_roster(run, type, sql, params, NULL, SPI_OK_UPDATE, off,
+						lengthof(off));
 }
 
 int64
@@ -131,8 +151,8 @@ sis_write_logged(const SisRun *run, SisRecordType type, const char *action,
 	written.store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
 	SetTuplestoreDestReceiverParams(dest, written.store, CurrentMemoryContext,
 									false, NULL, NULL);
-	n = (int64) write_roster(run, type, sql, params, dest,
-							 SPI_OK_UPDATE_RETURNING);
+	n = (int64) write_joining(run, type, sql, params, dest,
+							  SPI_OK_UPDATE_RETURNING);
 	dest->rDestroy(dest);
 
 	desc = CreateTemplateTupleDesc(5);

@@ -18,6 +18,13 @@ extern uint64 sis_write(const SisRun *run, SisRecordType type, const char *sql,
 						const SisParams *params, int expected);
 
 /*
+ * The same for an UPDATE of one table by a condition, which takes the rows in
+ * the order of their keys, as sis_write_lock() does: along the primary key.
+ */
+extern uint64 sis_write_in_key_order(const SisRun *run, SisRecordType type,
+									 const char *sql, const SisParams *params);
+
+/*
  * Runs an UPDATE that returns, of each row it wrote, source_id, reason,
  * before (a JSON text), and SIS_ROW_AS_LEFT, and logs these under the action:
  * what a trigger or somebody else kept from being written is not logged.

@@ -161,8 +161,8 @@ sis_param_int8_array(SisParams *params, int64 *values, int n)
 			  false);
 }
 
-void
-sis_set_off(const char *name)
+static void
+set_off(const char *name)
 {
 	(void) set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -211,7 +211,7 @@ sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest,
 	SPIExecuteOptions options = {0};
 	int			result;
 
-	sis_set_off("jit");
+	set_off("jit");
 	options.params = param_list(params);
 	options.dest = dest;
 	result = SPI_execute_extended(sql, &options);
@@ -220,6 +220,44 @@ sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest,
 			 SPI_result_code_string(result), sql);
 	/* true: what an application's trigger has set stays set */
 	AtEOXact_GUC(true, level);
+	return SPI_processed;
+}
+
+uint64
+sis_exec_planned(const char *sql, const SisParams *params, DestReceiver *dest,
+				 int expected, const char *const *off, int noff)
+{
+	SPIExecuteOptions options = {0};
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, params->n, (Oid *) params->types,
+										  CURSOR_OPT_GENERIC_PLAN);
+	CachedPlan *planned;
+	int			level;
+	int			result;
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql,
+			 SPI_result_code_string(SPI_result));
+
+	/* the generic plan is kept with the statement, and used below */
+	level = NewGUCNestLevel();
+	for (int i = 0; i < noff; i++)
+		set_off(off[i]);
+	planned = SPI_plan_get_cached_plan(plan);
+	AtEOXact_GUC(false, level);
+	if (planned != NULL)
+		ReleaseCachedPlan(planned, NULL);
+
+	level = NewGUCNestLevel();
+	set_off("jit");
+	options.params = param_list(params);
+	options.dest = dest;
+	result = SPI_execute_plan_extended(plan, &options);
+	if (result != expected)
+		elog(ERROR, "unexpected result %s of \"%s\"",
+			 SPI_result_code_string(result), sql);
+	/* true: what an application's trigger has set stays set */
+	AtEOXact_GUC(true, level);
+	SPI_freeplan(plan);
 	return SPI_processed;
 }
 
@@ -314,7 +352,7 @@ roster_settings(bool distrust_statistics)
 	int			level = sis_fix_search_path();
 
 	for (int i = 0; i < (distrust_statistics ? 4 : 2); i++)
-		sis_set_off(off[i]);
+		set_off(off[i]);
 	return level;
 }
 

@@ -73,12 +73,17 @@ extern uint64 sis_exec(const char *sql, const SisParams *params, int expected);
 extern uint64 sis_exec_into(const char *sql, const SisParams *params,
 							DestReceiver *dest, int expected);
 
+/*
+ * The same, planned with settings off, whose names are given.  Only planned
+ * so: a trigger's statements are planned as the session has it.
+ */
+extern uint64 sis_exec_planned(const char *sql, const SisParams *params,
+							   DestReceiver *dest, int expected,
+							   const char *const *off, int noff);
+
 /* The same as the extension's owner. */
 extern uint64 sis_exec_as_owner(const char *sql, const SisParams *params,
 								int expected);
-
-/* Sets a setting to off until AtEOXact_GUC(…, a level begun before). */
-extern void sis_set_off(const char *name);
 
 /* How many rows the planner expects of a SELECT, which is not run. */
 extern double sis_expected_rows(const char *sql);

@@ -368,10 +368,17 @@ $s->succeeds('100,000 that no statistics know of');
 $d_large->set('student', $_, email => "$_\@elsewhere.example.org")
   for $d_large->ids('student', 0, 50_000);
 $s->write;
+$node->run($plans, q{CREATE TABLE roster.planned AS SELECT ''::text AS setting LIMIT 0});
+$node->run($plans, q{CREATE FUNCTION roster.note_setting() RETURNS trigger LANGUAGE plpgsql AS
+	$$BEGIN INSERT INTO roster.planned SELECT current_setting('enable_nestloop'); RETURN NULL; END$$});
+$node->run($plans, 'CREATE TRIGGER note_setting AFTER UPDATE ON roster.student'
+	  . ' FOR EACH STATEMENT EXECUTE FUNCTION roster.note_setting()');
 is($s->call("SET statement_timeout = '60s';\n" . $s->call_sql), undef,
 	'50,000 of them are updated within a minute');
 $s->counts_are('updated', student => { updated => 50_000 });
 is($s->call("SET statement_timeout = '60s';\n" . undo($s)), undef, 'and put back');
 $s->counts_are('put back', student => { updated => 50_000 });
+is_deeply($node->rows($plans, 'SELECT * FROM roster.planned'), [['on'], ['on']],
+	"the application's triggers are planned with the session's settings");
 
 done_testing;
