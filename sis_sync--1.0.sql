@@ -456,6 +456,8 @@ CREATE VIEW sis_sync.health AS
             AND r.id OPERATOR(pg_catalog.>) coalesce(good.id, 0)) AS failures_in_a_row,
          unended.id AS unended_run,
          t.source_as_of,
+         coalesce(t.source_as_of OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-)
+           pg_catalog.make_interval(hours => s.max_age_hours)), false) AS source_too_old,
          held.records AS held_records,
          held.run_id AS held_run,
          held.approved AS held_approved
@@ -493,6 +495,7 @@ COMMENT ON COLUMN sis_sync.health.age IS 'since the last success';
 COMMENT ON COLUMN sis_sync.health.failures_in_a_row IS 'runs failed or interrupted since the last success';
 COMMENT ON COLUMN sis_sync.health.unended_run IS 'a run that the log has as running: when running is false its session is gone, or a step of it is still to come';
 COMMENT ON COLUMN sis_sync.health.source_as_of IS 'how new the source was at the last run that was applied';
+COMMENT ON COLUMN sis_sync.health.source_too_old IS 'true: that is more than max_age_hours ago';
 COMMENT ON COLUMN sis_sync.health.held_records IS 'records that held_run held back: they wait for approve() or rekey()';
 COMMENT ON COLUMN sis_sync.health.held_approved IS 'true: approved, and the next run will let them go';
 -- When syncs are due
@@ -518,7 +521,7 @@ CREATE VIEW sis_sync.due AS
     SELECT r.id, r.status, r.error_code, r.started_at,
            coalesce(r.finished_at, r.started_at) AS ended_at,
            r.status OPERATOR(pg_catalog.=) 'succeeded'
-             OR r.error_code OPERATOR(pg_catalog.=) ANY (ARRAY['SI001', 'SI002', 'SI003', 'SI009', 'SI011'])
+             OR r.error_code OPERATOR(pg_catalog.=) ANY (ARRAY['SI001', 'SI002', 'SI003', 'SI009', 'SI011', 'SI012'])
              OR pg_catalog.starts_with(r.error_code, '42') AS settled
     FROM sis_sync.run r
     WHERE r.sync OPERATOR(pg_catalog.=) s.name

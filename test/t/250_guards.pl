@@ -574,10 +574,13 @@ like($warning, qr/WARNING:.*the source of sync "age" is older than 21 hours\nDET
 is(() = $warning =~ /WARNING/g, 1, 'one');
 like($s->last_run->{note}, qr/^The source is older than 21 hours: it is of /, 'and a note');
 is($s->last_run->{status}, 'succeeded', 'and no failure');
+my $too_old = q{SELECT source_too_old FROM sis_sync.health WHERE sync = 'age'};
+is($s->value($too_old), 't', 'health shows it');
 (undef, $warning) = $node->try($db, "SELECT sis_sync.run_atomic('age')");
 is(() = $warning =~ /WARNING/g, 1, 'one of run_atomic');
 set($s, 'max_age_hours = NULL');
 (undef, $warning) = $node->try($db, $s->call_sql);
 is($warning, '', 'off unless set');
+is($s->value($too_old), 'f', 'health: off unless set');
 
 done_testing;
