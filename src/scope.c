@@ -511,7 +511,9 @@ sis_scope_open(SisRun *run)
 	add_persons(scope, run);
 	add_contacts(scope, run);
 	run->sections_past = any_other("stored_section", 0);
+	/* who is a student no more may still be there as staff */
 	run->ends_missing = any_other("resolved_section", SIS_END_THERE) ||
+		any_other("resolved_student", SIS_END_THERE) ||
 		any_other("resolved_person", SIS_END_THERE) ||
 		any_other("resolved_contact", SIS_END_THERE);
 	return scope;

@@ -1,0 +1,37 @@
+# Rules 1, 2 and 4 where they meet: links whose end is of two types, bad rows of
+# a school that is not set up, and what was stored before the steps of a run.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use District;
+use SampleSync;
+use SisTest;
+
+my $node = SisTest->new->start;
+my $db = $node->fresh_db('ends');
+my ($ROLE, $GIVEN, $FAMILY, $AGENTS) = (5, 8, 9, 15);
+my $CLASS_SCHOOL = 9;
+
+# ----------
+# A student becomes staff: he is there, but no student any more, and what links
+# students with their contacts goes with the student.
+# ----------
+my $s = SampleSync->new($node, $db, 'promoted',
+	district => District->new(students => 50, contacts => 3, sections => 5,
+		staff => 5, teachers => 0, enroll => 2));
+my %names = ('users/con-000001' => District::with($AGENTS => 'stu-000001'));
+$s->succeeds('first load', change => {%names});
+$s->succeeds('a student becomes a teacher',
+	change => { %names, 'users/stu-000001' => District::with($ROLE => 'teacher') });
+$s->counts_are('a student becomes a teacher',
+	student => { archived => 1, to_archive => 1 }, staff => { created => 1 },
+	contact => { unchanged => 3, archived => 0 },
+	enrollment => { unchanged => 100, archived => 0 },
+	student_contact => { archived => 1, to_archive => 0, unchanged => 2,
+		rejected => 1 });
+is($s->list('SELECT source_id FROM <roster>.student_contact WHERE sync_id = <id>'
+		  . ' AND archived_at IS NOT NULL'),
+	'stu-000001/con-000001', 'his contact\'s link has gone with him');
+
+done_testing;
