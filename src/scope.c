@@ -331,9 +331,43 @@ keeps_absent(const SisRun *run, SisRecordType type)
 		run->counts[type].unreadable > 0;
 }
 
+/* A row whose role cannot be told is counted as a student's. */
+static int64
+persons_rejected(const SisRun *run)
+{
+	return run->counts[SIS_STUDENT].rejected + run->counts[SIS_STAFF].rejected;
+}
+
+/*
+ * A boolean over a roster table: is none of the record's schools set up, and
+ * nothing else there that has it in scope?  Of a contact the link's other end
+ * tells.  It is asked of records alone whose row of tonight does not tell.
+ */
+static const char *
+resolved_frozen_sql(const SisRun *run, SisRecordType type)
+{
+	if (all_schools(run))
+		return "false";
+	switch (type)
+	{
+		case SIS_SECTION:
+			return "(school_source_id = ANY ($3)) IS NOT TRUE";
+		case SIS_STUDENT:
+		case SIS_STAFF:
+			if (persons_rejected(run) == 0 && !keeps_absent(run, type))
+				return "false";
+			return "(school_source_id = ANY ($3) OR school_source_ids && $3 "
+				"OR source_id IN (SELECT source_id FROM scope_person) "
+				"OR source_id IN (SELECT source_id FROM stored_scope_person)) IS NOT TRUE";
+		default:
+			return "false";
+	}
+}
+
 /*
  * state of every ID of a type that is staged or stored.  What the type keeps
- * tonight (because it is not offered, or archives nothing) is there.
+ * tonight (because it is not offered, or archives nothing) is there, and so is
+ * what was rejected; but neither brings a school back that is not set up.
  */
 static char *
 resolved_sql(const SisRun *run, SisRecordType type)
@@ -343,7 +377,7 @@ resolved_sql(const SisRun *run, SisRecordType type)
 	return psprintf("SELECT coalesce(s.source_id, t.source_id) AS source_id, CASE "
 					"WHEN t.live AND NOT t.sis_managed THEN %d "
 					"WHEN s.stand = 'a' AND (%s) THEN %d "
-					"WHEN s.stand = 'r' AND t.live THEN %d "
+					"WHEN s.stand = 'r' AND t.live AND NOT t.frozen THEN %d "
 					"WHEN t.live AND %s AND (s.source_id IS NULL OR s.stand = 'd') AND NOT t.frozen THEN %d "
 					"WHEN s.stand <> 'd' THEN %d ELSE %d END AS state "
 					"FROM (%s) s FULL JOIN (SELECT source_id, sis_managed, archived_at IS NULL AS live, %s AS frozen "
@@ -354,8 +388,7 @@ resolved_sql(const SisRun *run, SisRecordType type)
 					keeps_absent(run, type) ? "true" : "false", SIS_END_THERE,
 					SIS_END_OUT, SIS_END_LEAVING,
 					sis_scope_staged_sql(run, type, false),
-					type == SIS_SECTION && !all_schools(run) ?
-					"(school_source_id = ANY ($3)) IS NOT TRUE" : "false",
+					resolved_frozen_sql(run, type),
 					run->roster->tables[type]);
 }
 

@@ -34,4 +34,29 @@ is($s->list('SELECT source_id FROM <roster>.student_contact WHERE sync_id = <id>
 		  . ' AND archived_at IS NOT NULL'),
 	'stu-000001/con-000001', 'his contact\'s link has gone with him');
 
+# ----------
+# Bad rows of a school that is set up no longer bring nobody of it back.
+# ----------
+my $d = District->new(schools => 2, students => 40, sections => 4, staff => 4,
+	teachers => 0, enroll => 2);
+$s = SampleSync->new($node, $db, 'frozen', district => $d,
+	schools => [ '0101', '0102' ]);
+$s->succeeds('two schools');
+$s->do("DELETE FROM sis_sync.sync_school WHERE sync = 'frozen' AND school_id = '0102'");
+$s->succeeds('one is set up no longer');
+my $before = $s->digest;
+$d->enroll('sec-00002', $d->add('student', schools => ['sch-002']));
+$d->add('link', student => 'stu-000002', contact => $d->add('contact'));
+my %bad = (
+	'classes/sec-00002' => District::with($CLASS_SCHOOL => ''),
+	'users/stu-000002' => District::with($GIVEN => '', $FAMILY => ''));
+$s->succeeds('bad rows of its section and its student', change => \%bad);
+$s->all_counts_are('bad rows of a frozen school: created', 'created');
+$s->all_counts_are('bad rows of a frozen school: rejected', 'rejected',
+	section => 1, student => 1);
+$s->counts_are('bad rows of a frozen school: out of scope',
+	enrollment => { out_of_scope => 41 }, contact => { out_of_scope => 1 },
+	student_contact => { out_of_scope => 1 });
+is($s->digest, $before, 'bad rows of a frozen school: nothing is touched');
+
 done_testing;
