@@ -59,4 +59,43 @@ $s->counts_are('bad rows of a frozen school: out of scope',
 	student_contact => { out_of_scope => 1 });
 is($s->digest, $before, 'bad rows of a frozen school: nothing is touched');
 
+# ----------
+# run_atomic archives after it has updated, and judges as CALL run() does: by
+# what was stored before.
+# ----------
+sub sections_of
+{
+	my ($name, $end, $tonight) = @_;
+	my $district = District->new(students => 100, sections => 20, staff => 4,
+		enroll => 2, term_end => District::today($end));
+	my $other = $district->add('term', start => District::today(-90),
+		end => District::today($tonight));
+	my $sync = SampleSync->new($node, $db, $name, district => $district);
+
+	$sync->succeeds('first load');
+	$district->set('section', $_, terms => [$other]) for $district->ids('section');
+	$district->drop('enrollment', $district->ids('enrollment', 0, 120));
+	$sync->write;
+	return $sync;
+}
+
+for my $way (qw(call atomic))
+{
+	my $sql = sub {
+		my ($sync) = @_;
+
+		return $way eq 'call' ? undef : "SELECT sis_sync.run_atomic('$sync->{name}')";
+	};
+	$s = sections_of("mistyped_$way", 60, -10);
+	my $error = $s->run_ends_in('SI001',
+		'all sections say that they have ended, and enrollments are missing',
+		$sql->($s));
+	like($error->{message}, qr/\b120 of 220\b.*\b22\b/, "$way: with its numbers");
+
+	$s = sections_of("next_$way", -10, 60);
+	is($s->call($sql->($s)), undef, "$way: sections that had ended have a new term");
+	$s->counts_are("$way: sections that had ended", section => { in_force => 0, updated => 20 },
+		enrollment => { in_force => 0, to_archive => 0, archived => 120 });
+}
+
 done_testing;
