@@ -11,7 +11,10 @@ OBJS = \
 	src/sqlfuncs.o \
 	src/roster.o \
 	src/run.o \
+	src/attempt.o \
 	src/runlog.o \
+	src/notify.o \
+	src/notice.o \
 	src/guard.o \
 	src/threshold.o \
 	src/rekey.o \
@@ -48,6 +51,7 @@ OBJS = \
 	src/provider/oneroster_map.o \
 	src/provider/oneroster_users.o \
 	src/provider/csv_clever.o \
+	src/provider/links.o \
 	src/provider/recordspool.o \
 	src/provider/clever.o \
 	src/provider/clever_auth.o \
@@ -75,6 +79,7 @@ OBJS = \
 	src/base/url.o \
 	src/base/textlist.o \
 	src/base/error.o \
+	src/base/progress.o \
 	src/base/option.o \
 	src/base/source.o \
 	src/base/spi.o

@@ -309,6 +309,121 @@ CREATE VIEW sis_sync.rekey_twin AS
 COMMENT ON VIEW sis_sync.rekey_twin IS 'the pairs in rekey_pair with the names, files and lines of the new records, as long as their run''s staged rows stand';
 
 -- ---------------------------------------------------------------------------
+-- Watching: what goes on now, and how each sync stands
+-- ---------------------------------------------------------------------------
+
+-- SECURITY DEFINER: PostgreSQL shows a role the numbers of its own sessions
+-- only; these are counts of runs, for whoever may look on (src/base/progress.c).
+CREATE FUNCTION sis_sync.run_progress(OUT pid integer, OUT run_id bigint, OUT step bigint, OUT record_type bigint,
+    OUT rows_done bigint, OUT rows_total bigint, OUT bytes_done bigint, OUT bytes_total bigint, OUT started_at timestamptz)
+  RETURNS SETOF record
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+    SELECT p.pid, p.param11, p.param12, p.param13, p.param3, p.param14, p.param1, p.param2,
+           '2000-01-01 00:00:00+00'::timestamptz + p.param15 * '1 microsecond'::interval
+    FROM pg_stat_get_progress_info('COPY') p
+    JOIN pg_database d ON d.oid = p.datid
+    WHERE d.datname = current_database() AND p.param12 > 0
+  $$;
+COMMENT ON FUNCTION sis_sync.run_progress() IS 'the numbers of sis_sync.progress, by process';
+
+-- A run holds an advisory lock with its sync's ID that SQL cannot take (src/slot.c).
+CREATE VIEW sis_sync.progress AS
+  SELECT s.name AS sync, coalesce(p.run_id, r.id) AS run_id, l.pid,
+         coalesce((ARRAY['fetch', 'stage', 'verify', 'apply', 'archive', 'undo', 'rekey'])[p.step],
+                  CASE WHEN r.phase OPERATOR(pg_catalog.=) 'staged' THEN 'verify'
+                       WHEN r.phase OPERATOR(pg_catalog.=) 'verified' THEN 'apply'
+                       WHEN r.phase OPERATOR(pg_catalog.=) 'applied' THEN 'archive'
+                       ELSE r.phase END) AS phase,
+         (ARRAY['school', 'term', 'course', 'section', 'student', 'staff', 'contact',
+                'student_contact', 'enrollment'])[p.record_type] AS record_type,
+         p.rows_done, nullif(p.rows_total, 0) AS rows_total,
+         p.bytes_done, nullif(p.bytes_total, 0) AS bytes_total,
+         pg_catalog.round(
+           CASE WHEN p.bytes_total OPERATOR(pg_catalog.>) 0
+                THEN 100.0 OPERATOR(pg_catalog.*) least(p.bytes_done, p.bytes_total)::numeric
+                     OPERATOR(pg_catalog./) p.bytes_total::numeric
+                WHEN p.rows_total OPERATOR(pg_catalog.>) 0
+                THEN 100.0 OPERATOR(pg_catalog.*) least(p.rows_done, p.rows_total)::numeric
+                     OPERATOR(pg_catalog./) p.rows_total::numeric
+           END, 1) AS percent,
+         coalesce(r.started_at, p.started_at) AS started_at
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) l.database
+   AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+  JOIN sis_sync.sync s ON (s.id OPERATOR(pg_catalog.&) 4294967295) OPERATOR(pg_catalog.=) l.objid::bigint
+  LEFT JOIN sis_sync.run_progress() p ON p.pid OPERATOR(pg_catalog.=) l.pid
+  LEFT JOIN LATERAL (
+    SELECT r.* FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.status OPERATOR(pg_catalog.=) 'running'
+    ORDER BY r.id DESC LIMIT 1
+  ) r ON r.id OPERATOR(pg_catalog.=) coalesce(p.run_id, r.id)
+  WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted
+    AND l.classid OPERATOR(pg_catalog.=) 1::oid AND l.objsubid OPERATOR(pg_catalog.=) 3::smallint;
+COMMENT ON VIEW sis_sync.progress IS 'runs that go on now: what each is doing, and how much of that is done';
+
+CREATE VIEW sis_sync.health AS
+  SELECT s.name AS sync,
+         EXISTS (SELECT 1 FROM pg_catalog.pg_locks l
+                 JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) l.database
+                  AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+                 WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted
+                   AND l.classid OPERATOR(pg_catalog.=) 1::oid AND l.objsubid OPERATOR(pg_catalog.=) 3::smallint
+                   AND l.objid::bigint OPERATOR(pg_catalog.=) (s.id OPERATOR(pg_catalog.&) 4294967295)) AS running,
+         good.finished_at AS last_success,
+         pg_catalog.now() OPERATOR(pg_catalog.-) good.finished_at AS age,
+         good.id AS last_success_run,
+         bad.finished_at AS last_failure,
+         CASE WHEN bad.status OPERATOR(pg_catalog.=) 'interrupted' THEN 'Interrupted' ELSE bad.reason END AS reason,
+         bad.error_code,
+         bad.id AS last_failure_run,
+         (SELECT pg_catalog.count(*) FROM sis_sync.run r
+          WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+            AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted'])
+            AND r.id OPERATOR(pg_catalog.>) coalesce(good.id, 0)) AS failures_in_a_row,
+         unended.id AS unended_run,
+         t.source_as_of,
+         held.records AS held_records,
+         held.run_id AS held_run,
+         held.approved AS held_approved
+  FROM sis_sync.sync s
+  LEFT JOIN sis_sync.sync_state t ON t.sync OPERATOR(pg_catalog.=) s.name
+  LEFT JOIN LATERAL (
+    SELECT r.id, r.finished_at FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+      AND r.status OPERATOR(pg_catalog.=) 'succeeded'
+    ORDER BY r.id DESC LIMIT 1) good ON true
+  LEFT JOIN LATERAL (
+    SELECT r.id, r.finished_at, r.status, r.reason, r.error_code FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+      AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted'])
+    ORDER BY r.id DESC LIMIT 1) bad ON true
+  LEFT JOIN LATERAL (
+    SELECT r.id FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.status OPERATOR(pg_catalog.=) 'running'
+    ORDER BY r.id DESC LIMIT 1) unended ON true
+  -- what is held rests on the last run that wrote or found new IDs (see approve())
+  LEFT JOIN LATERAL (
+    SELECT r.id AS run_id, pg_catalog.count(*) AS records,
+           EXISTS (SELECT 1 FROM sis_sync.approval a WHERE a.run_id OPERATOR(pg_catalog.=) r.id
+                   AND a.spent_run IS NULL AND a.expires_at OPERATOR(pg_catalog.>) pg_catalog.now()) AS approved
+    FROM (
+      SELECT w.id FROM sis_sync.run w
+      WHERE w.sync OPERATOR(pg_catalog.=) s.name AND NOT w.dry_run
+        AND (w.phase OPERATOR(pg_catalog.=) ANY (ARRAY['applied', 'archive', 'done'])
+             OR w.error_code OPERATOR(pg_catalog.=) 'SI011')
+      ORDER BY w.id DESC LIMIT 1) r
+    JOIN sis_sync.pending_archive p ON p.run_id OPERATOR(pg_catalog.=) r.id
+    GROUP BY r.id) held ON true;
+COMMENT ON VIEW sis_sync.health IS 'one row per sync: its last success and failure, failures since, and what waits for a decision; dry runs do not count';
+COMMENT ON COLUMN sis_sync.health.age IS 'since the last success';
+COMMENT ON COLUMN sis_sync.health.failures_in_a_row IS 'runs failed or interrupted since the last success';
+COMMENT ON COLUMN sis_sync.health.unended_run IS 'a run that the log has as running: when running is false its session is gone, or a step of it is still to come';
+COMMENT ON COLUMN sis_sync.health.source_as_of IS 'how new the source was at the last run that was applied';
+COMMENT ON COLUMN sis_sync.health.held_records IS 'records that held_run held back: they wait for approve() or rekey()';
+COMMENT ON COLUMN sis_sync.health.held_approved IS 'true: approved, and the next run will let them go';
+
+-- ---------------------------------------------------------------------------
 -- What guards the settings
 -- ---------------------------------------------------------------------------
 

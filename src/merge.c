@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/progress.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "scope.h"
@@ -307,16 +308,21 @@ sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 	SisParams	params;
 
 	sis_scope_params(run, &params);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sis_progress_expect_rows(run->counts[type].staged_rows);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
+		int64		staged = run->counts[type].staged_rows;
 
 		/* a type that the source does not offer is left alone; its links
 		 * still go with their ends (guard.c keeps only those) */
 		if (!sis_offer_is_whole(run->counts[type].offer) &&
 			!sis_record_desc(type)->is_link)
 			continue;
+		sis_progress_type(type);
 		compute_type(run, delta, type, &params);
+		sis_progress_rows(staged);
 		count_delta(&run->counts[type], &delta->types[type]);
 		/* of a package of changes, what was carried has not been received */
 		if (run->counts[type].offer == SIS_OFFER_DELTA &&
@@ -447,6 +453,10 @@ update_records(SisRun *run, SisRecordType type, char act)
 void
 sis_merge_apply(SisRun *run, SisDelta *delta)
 {
+	sis_progress_step(SIS_STEP_APPLY);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sis_progress_expect_rows(delta->types[type].rows[SIS_DELTA_CREATES] +
+								 delta->types[type].rows[SIS_DELTA_CHANGES]);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
@@ -471,6 +481,9 @@ sis_merge_apply(SisRun *run, SisDelta *delta)
 void
 sis_merge_archive(SisRun *run, SisDelta *delta)
 {
+	sis_progress_step(SIS_STEP_ARCHIVE);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sis_progress_expect_rows(delta->types[type].rows[SIS_DELTA_GONE]);
 	for (int t = SIS_N_RECORD_TYPES - 1; t >= 0; t--)
 	{
 		SisRecordType type = (SisRecordType) t;

@@ -18,12 +18,16 @@
 
 #include "access/xact.h"
 #include "approve.h"
+#include "attempt.h"
 #include "base/compat.h"
+#include "base/progress.h"
 #include "carry.h"
 #include "delta.h"
 #include "guard.h"
 #include "merge.h"
 #include "miscadmin.h"
+#include "notice.h"
+#include "notify.h"
 #include "run.h"
 #include "runlog.h"
 #include "scope.h"
@@ -79,6 +83,7 @@ begin_run(const char *name, bool dry_run, bool session)
 
 	run->dry_run = dry_run;
 	sis_runlog_start(run, 0);
+	sis_progress_begin(run->id, session);
 	return run;
 }
 
@@ -89,6 +94,9 @@ sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
 
 	run->kind = kind;
 	sis_runlog_start(run, of_run);
+	sis_notify_interrupted(run);
+	sis_progress_begin(run->id, false);
+	sis_progress_step(kind == SIS_RUN_UNDO ? SIS_STEP_UNDO : SIS_STEP_REKEY);
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
 }
@@ -146,6 +154,7 @@ stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
 	SisStage   *stage;
 	bool		done;
 
+	sis_progress_step(SIS_STEP_STAGE);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	stage = sis_stage_open(run->id, run->slot, run->sync, failure);
 	read_cxt = AllocSetContextCreate(cxt, "sis_sync provider",
@@ -182,6 +191,7 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 	void	   *fetched;
 
 	run->options_hash = (int64) source->options_hash;
+	sis_progress_step(SIS_STEP_FETCH);
 
 	/* whatever looked into a catalog so far holds back nobody's vacuum */
 	InvalidateCatalogSnapshot();
@@ -213,6 +223,7 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 static SisFailure *
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
+	sis_progress_step(SIS_STEP_VERIFY);
 	sis_guard_settings(run);
 	sis_approval_find(run);
 	sis_guard_staged(run);
@@ -383,12 +394,14 @@ sis_run_stage(const char *sync)
 	SisSource  *source = sis_source_load(run->sync->server);
 	SisFailure	failure = {SIS_OK};
 
+	sis_notify_interrupted(run);
 	sis_sync_check_schools(run->sync);
 	(void) find_provider(source);
 	run->slot = sis_slot_take(run->id, run->sync->name, false);
 	stage_source(run, source, &failure);
 	if (failure.code != SIS_OK)
 		sis_throw(&failure);
+	sis_progress_end();
 	return run->id;
 }
 
@@ -400,6 +413,7 @@ open_step(int64 run_id, const char *phase, LOCKMODE mode)
 
 	lock_sync(run->sync, false);
 	run = sis_runlog_load(run_id, phase);	/* as it is now that it is ours */
+	sis_progress_begin(run_id, false);
 	run->roster = sis_roster_open(run->sync->target_schema, mode);
 	return run;
 }
@@ -416,6 +430,7 @@ sis_run_verify(int64 run_id)
 	sis_delta_destroy(delta);
 	sis_runlog_counts(run);
 	sis_runlog_phase(run->id, "verified");
+	sis_progress_end();
 }
 
 /* Did verify() find that archive() will trip? */
@@ -445,6 +460,7 @@ sis_run_apply(int64 run_id)
 	sis_delta_destroy(delta);
 	sis_runlog_counts(run);
 	sis_runlog_phase(run->id, "applied");
+	sis_progress_end();
 }
 
 void
@@ -478,6 +494,8 @@ sis_run_archive(int64 run_id)
 	memcpy(run->counts, applied, sizeof(applied));
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
+	sis_notify_end(run->id);
+	sis_progress_end();
 }
 
 int64
@@ -507,56 +525,10 @@ typedef struct Phase
 	const ErrorData *error;		/* what log_error_phase() writes down */
 } Phase;
 
-/* Starts the next transaction as the run needs it, whatever the session has. */
 static void
-commit(void)
+prepare_phase(void *arg)
 {
-	SPI_commit();
-	(void) set_config_option("transaction_isolation", "read committed",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-	(void) set_config_option("transaction_read_only", "off",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-}
-
-/*
- * Does work in an internal subtransaction.  NULL when it went well, else the
- * error, with the transaction around it still usable.
- */
-static ErrorData *
-attempt(void (*work) (Phase *), Phase *phase)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		/* a connection of its own: an error forgets its named relations */
-		sis_connect(0);
-		MemoryContextSwitchTo(cxt);
-		work(phase);
-		SPI_finish();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return error;
-}
-
-static void
-prepare_phase(Phase *phase)
-{
+	Phase	   *phase = arg;
 	SisRun	   *run = phase->run;
 
 	sis_sync_check_schools(run->sync);
@@ -567,17 +539,25 @@ prepare_phase(Phase *phase)
 }
 
 static void
-stage_phase(Phase *phase)
+stage_phase(void *arg)
 {
+	Phase	   *phase = arg;
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
 	stage_source(phase->run, phase->source, phase->failure);
 }
 
 static void
-merge_phase(Phase *phase)
+merge_phase(void *arg)
 {
+	Phase	   *phase = arg;
+	MemoryContext cxt = CurrentMemoryContext;
+	SisFailure *failure;
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
-	phase->failure = merge_all(phase->run, phase->delta);
+	failure = merge_all(phase->run, phase->delta);
+
+	/* SPI has left us in a context that ends with this attempt */
+	MemoryContextSwitchTo(cxt);
+	phase->failure = failure != NULL ? sis_failure_copy(failure) : NULL;
 }
 
 static bool
@@ -598,7 +578,7 @@ attempt_merge(Phase *phase)
 	note_len = phase->run->note.len;
 	for (int i = 1;; i++)
 	{
-		ErrorData  *error = attempt(merge_phase, phase);
+		ErrorData  *error = sis_attempt(merge_phase, phase);
 
 		if (error == NULL || i == MAX_ATTEMPTS ||
 			!worth_another_attempt(error))
@@ -609,14 +589,15 @@ attempt_merge(Phase *phase)
 		sis_delta_clear(phase->delta);
 		/* a new transaction, so that it sees what the others have done */
 		sis_delta_destroy(phase->delta);
-		commit();
+		sis_commit();
 		phase->delta = sis_delta_create();
 	}
 }
 
 static void
-log_error_phase(Phase *phase)
+log_error_phase(void *arg)
 {
+	Phase	   *phase = arg;
 	ErrorData	logged = *phase->error;
 
 	/* what PostgreSQL says in detail may show a row's values */
@@ -630,6 +611,19 @@ log_error_phase(Phase *phase)
 }
 
 /*
+ * Commits the end that has been logged, and tells of it.  Whoever hears of it
+ * may run the sync at once.
+ */
+static void
+commit_end(Phase *phase)
+{
+	sis_commit();
+	sis_progress_end();
+	sis_locks_release();
+	sis_notify_committing(phase->run->id);
+}
+
+/*
  * Writes the error to the log, commits that and raises the error.  When it
  * cannot be written (the disk is full, the extension was dropped) the cause is
  * still the one to raise; the next run will find this one interrupted.
@@ -640,18 +634,22 @@ end_with_error(Phase *phase, ErrorData *error)
 	ErrorData  *of_log;
 
 	phase->error = error;
-	of_log = attempt(log_error_phase, phase);
+	of_log = sis_attempt(log_error_phase, phase);
 	if (of_log != NULL)
+	{
 		ereport(WARNING,
 				(errcode(of_log->sqlerrcode),
 				 errmsg("could not write into the log that run %lld failed: %s",
 						(long long) phase->run->id, of_log->message)));
-	commit();
+		sis_commit();
+	}
+	else
+		commit_end(phase);
 	ReThrowError(error);
 }
 
 static void
-end_with_failure(SisRun *run, const SisFailure *failure)
+end_with_failure(Phase *phase, const SisFailure *failure)
 {
 	ErrorData	error = {0};
 
@@ -659,8 +657,11 @@ end_with_failure(SisRun *run, const SisFailure *failure)
 	error.message = (char *) failure->message;
 	error.detail = (char *) failure->detail;
 	error.hint = (char *) failure->hint;
-	sis_runlog_failed(run->id, &error);
-	commit();
+	sis_runlog_failed(phase->run->id, &error);
+	commit_end(phase);
+	/* all but the archiving was done */
+	if (failure->code == SIS_ERR_THRESHOLD)
+		sis_notice_written(phase->run);
 	sis_throw(failure);
 }
 
@@ -671,22 +672,26 @@ run_phases(Phase *phase)
 	SisRun	   *run;
 	ErrorData  *error;
 
-	commit();
+	sis_commit();
 	phase->run = run = begin_run(phase->name, phase->dry_run, true);
-	commit();
+	sis_commit();
+	for (int i = 0; i < run->ninterrupted; i++)
+		sis_notify_committing(run->interrupted[i]);
+	sis_notice_begun(run);
 
-	error = attempt(prepare_phase, phase);
+	error = sis_attempt(prepare_phase, phase);
 	if (error != NULL)
 		end_with_error(phase, error);
-	commit();
+	sis_commit();
 
 	phase->failure = &failure;
-	error = attempt(stage_phase, phase);
+	error = sis_attempt(stage_phase, phase);
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (failure.code != SIS_OK)
-		end_with_failure(run, &failure);
-	commit();
+		end_with_failure(phase, &failure);
+	sis_commit();
+	sis_notice_staged(run);
 
 	phase->delta = sis_delta_create();
 	error = attempt_merge(phase);
@@ -694,9 +699,10 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (phase->failure != NULL)
-		end_with_failure(run, phase->failure);
+		end_with_failure(phase, phase->failure);
 	sis_runlog_succeeded(run);
-	commit();
+	commit_end(phase);
+	sis_notice_written(run);
 }
 
 void
@@ -712,6 +718,7 @@ sis_run_committing(const char *sync, bool dry_run)
 	}
 	PG_FINALLY();
 	{
+		sis_progress_end();
 		sis_locks_release();
 	}
 	PG_END_TRY();

@@ -53,12 +53,16 @@ void
 sis_runlog_start(SisRun *run, int64 of_run)
 {
 	SisParams	params = {0};
+	uint64		n;
 
 	sis_param_text(&params, run->sync->name);
-	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
-					  "message = coalesce(message, 'the run did not end: its session is gone') "
-					  "WHERE sync = $1 AND status = 'running'",
-					  &params, SPI_OK_UPDATE);
+	n = sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
+						  "message = coalesce(message, 'the run did not end: its session is gone') "
+						  "WHERE sync = $1 AND status = 'running' RETURNING id",
+						  &params, SPI_OK_UPDATE_RETURNING);
+	run->interrupted = palloc(sizeof(int64) * Max(n, 1));
+	for (run->ninterrupted = 0; run->ninterrupted < (int) n; run->ninterrupted++)
+		run->interrupted[run->ninterrupted] = sis_value_int8(run->ninterrupted, 1);
 	sis_param_bool(&params, run->dry_run);
 	sis_param_text(&params, GetUserNameFromId(GetUserId(), false));
 	sis_param_text(&params, kind_names[run->kind]);

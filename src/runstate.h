@@ -62,6 +62,8 @@ typedef struct SisRun
 	bool		sections_past;	/* a stored section has ended or is frozen */
 	int64		approved_run;	/* whose held records may go; 0: none */
 	int64		approved;		/* of them, those that are gone tonight */
+	int64	   *interrupted;	/* earlier runs that it has found so */
+	int			ninterrupted;
 	StringInfoData note;		/* for run.note */
 } SisRun;
 

@@ -190,6 +190,7 @@ refused('sync_admin', $_, $_)
 # ----------
 allowed('sync_looker', $_, $_)
   for q{SELECT * FROM sis_sync.run}, "SELECT * FROM sis_sync.pending_archive WHERE run_id = $other",
+  q{SELECT * FROM sis_sync.progress}, q{SELECT * FROM sis_sync.health},
   "SELECT * FROM sis_sync.preview($other)", "SELECT sis_sync.explain_failure($other)";
 refused('sync_looker', $_, $_)
   for q{CALL sis_sync.run('springfield')}, "SELECT sis_sync.approve($other, 'x')",
