@@ -86,13 +86,14 @@ class World:
                  type="district")
         for _ in range(rnd.choice([1, 1, 2, 2, 3, 4])):
             self.new_school()
-        for _ in range(rnd_(1, 4)):
+        # often five, six or seven: that is where an empty type begins to count
+        for _ in range(rnd.choice([1, 1, 2, 3, 6])):
             self.new_term()
-        for _ in range(rnd_(0, 9)):
+        for _ in range(rnd.choice([0, 3, 5, 6, 7, 8])):
             self.new_course()
-        for _ in range(rnd_(1, 13)):
+        for _ in range(rnd.choice([1, 3, 5, 6, 7, 9, 12])):
             self.new_section()
-        for _ in range(rnd_(0, 13)):
+        for _ in range(rnd.choice([0, 2, 5, 6, 7, 9, 12])):
             self.new_user("teacher")
         size = rnd.choice([rnd_(1, 12), rnd_(8, 30), rnd_(20, 46)])
         for _ in range(size):
@@ -360,6 +361,13 @@ class World:
                 rnd.random() < 0.4 else "D1"
             self.add("orgs", sourcedId=self.district, name="District",
                      type="district")
+        elif pick < 0.985:          # a type has nobody
+            name = rnd.choice(["academicSessions", "courses", "classes",
+                               "enrollments", "users"])
+            gone = list(self.files[name]) if name != "users" else \
+                self.users(*rnd.choice([("teacher",), rules.CONTACT_ROLES]))
+            for i in gone:
+                self.remove(name, i)
         else:
             for i in self.users("student"):
                 if rnd.random() < 0.3:
