@@ -36,6 +36,12 @@ extern int64 sis_scope_count_out(const SisRun *run, SisRecordType type);
 extern void sis_scope_check_links(SisRun *run, SisRecordType type);
 
 /*
+ * A roster table, to stand in FROM with an alias: as it was before the run's own
+ * writes, where an earlier step has done them (run->applied).
+ */
+extern char *sis_scope_before_sql(const SisRun *run, SisRecordType type);
+
+/*
  * The stored rows of the sync as a subquery.  Wide: source_id, fingerprint,
  * fingerprint_version, sis_managed, archived_at, in_force (it counts in N),
  * archived_reason, archived_run, updated_run, restored_run, frozen, ended and

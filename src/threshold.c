@@ -150,7 +150,7 @@ school_join(const Judge *judge, SisRecordType type, const char *alias)
 	if (type != SIS_ENROLLMENT)
 		return "";
 	return psprintf(" LEFT JOIN %s sec ON sec.sync_id = $2 AND sec.source_id = %s.section_source_id",
-					judge->run->roster->tables[SIS_SECTION], alias);
+					sis_scope_before_sql(judge->run, SIS_SECTION), alias);
 }
 
 /* A gone link does not count when the same link arrives under a new ID. */
