@@ -12,6 +12,7 @@ OBJS = \
 	src/roster.o \
 	src/run.o \
 	src/attempt.o \
+	src/intake.o \
 	src/runlog.o \
 	src/notify.o \
 	src/notice.o \

@@ -22,9 +22,9 @@
 #include "base/progress.h"
 #include "carry.h"
 #include "delta.h"
-#include "emptied.h"
 #include "guard.h"
 #include "hold.h"
+#include "intake.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "notice.h"
@@ -34,11 +34,8 @@
 #include "runlog.h"
 #include "scope.h"
 #include "slot.h"
-#include "stage.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "window.h"
 #include "write.h"
 
@@ -104,123 +101,6 @@ sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
 
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
-}
-
-static const SisProvider *
-find_provider(const SisSource *source)
-{
-	const SisProvider *provider = sis_provider_for(source->wrapper);
-
-	if (provider == NULL)
-		ereport(ERROR,
-				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
-				 errmsg("the foreign-data wrapper \"%s\" is none of sis_sync's",
-						source->wrapper),
-				 errhint("Use a server of sis_directory, sis_sftp, sis_clever, sis_oneroster or sis_classlink.")));
-	return provider;
-}
-
-/* ----------
- * Phase 2: the source into the staging tables
- * ----------
- */
-
-static void
-take_counts(SisRun *run, SisStage *stage)
-{
-	SisSink    *sink = sis_stage_sink(stage);
-
-	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
-	{
-		const SisStaged *staged = sis_stage_counts(stage, (SisRecordType) type);
-		SisCounts  *counts = &run->counts[type];
-
-		counts->offer = sink->offer[type];
-		counts->rows_read = staged->rows_read;
-		counts->received = staged->received;
-		counts->rejected = staged->rejected;
-		counts->unreadable = staged->unreadable;
-		counts->staged_rows = staged->staged_rows;
-		counts->active = staged->active;
-	}
-	run->source_as_of = sink->as_of;
-	run->district_id = sink->district_id ? pstrdup(sink->district_id) : NULL;
-	if (sink->note.len > 0)
-		sis_run_note(run, "%s", sink->note.data);
-}
-
-/* Copies a failure's texts into the current memory context. */
-static void
-keep_failure(SisFailure *failure)
-{
-	failure->message = pstrdup(failure->message);
-	failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
-	failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
-}
-
-/* Puts what was fetched into the staging tables; allocates in cxt. */
-static void
-stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
-			  MemoryContext cxt, SisFailure *failure)
-{
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	MemoryContext read_cxt;
-	SisStage   *stage;
-	bool		done;
-
-	sis_progress_step(SIS_STEP_STAGE);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	stage = sis_stage_open(run->id, run->slot, run->sync, failure);
-	read_cxt = AllocSetContextCreate(cxt, "sis_sync provider",
-									 ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(read_cxt);
-	done = provider->read(fetched, sis_stage_sink(stage));
-	MemoryContextSwitchTo(old);
-
-	/* not before: reading takes time, and a lock on a roster is waited for */
-	if (done)
-	{
-		run->roster = sis_roster_open(run->sync->target_schema, AccessShareLock);
-		MemoryContextSwitchTo(cxt);
-		sis_carry_stored(stage, run);
-	}
-	MemoryContextSwitchTo(cxt);
-	sis_stage_close(stage, run->roster, done);
-	if (done)
-		sis_emptied_keep(run);
-	MemoryContextSwitchTo(old);
-	take_counts(run, stage);
-	PopActiveSnapshot();
-}
-
-/*
- * Fetches and stages the source.  A failure of the source is in *failure
- * afterwards, and what came before it is staged and counted all the same.
- */
-static void
-stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
-{
-	MemoryContext old = CurrentMemoryContext;
-	MemoryContext cxt = AllocSetContextCreate(old, "sis_sync stage",
-											  ALLOCSET_DEFAULT_SIZES);
-	const SisProvider *provider = find_provider(source);
-	void	   *fetched;
-
-	run->options_hash = (int64) source->options_hash;
-	sis_progress_step(SIS_STEP_FETCH);
-
-	/* whatever looked into a catalog so far holds back nobody's vacuum */
-	InvalidateCatalogSnapshot();
-	MemoryContextSwitchTo(cxt);
-	fetched = provider->fetch(source, &run->sync->wants, failure);
-	MemoryContextSwitchTo(old);
-	if (fetched != NULL)
-		stage_fetched(run, provider, fetched, cxt, failure);
-	if (failure->code != SIS_OK)
-		keep_failure(failure);
-	MemoryContextDelete(cxt);
-	if (fetched != NULL)
-		sis_runlog_staged(run);
 }
 
 /* ----------
@@ -386,9 +266,9 @@ stage_run(SisRun *run)
 	SisFailure	failure = {SIS_OK};
 
 	sis_sync_check_schools(run->sync);
-	(void) find_provider(source);
+	(void) sis_intake_provider(source);
 	run->slot = sis_slot_take(run->id, run->sync->name, false);
-	stage_source(run, source, &failure);
+	sis_intake(run, source, &failure);
 	if (failure.code != SIS_OK)
 		sis_throw(&failure);
 	sis_progress_end();
@@ -564,7 +444,7 @@ prepare_phase(void *arg)
 
 	sis_sync_check_schools(run->sync);
 	phase->source = sis_source_load(run->sync->server);
-	(void) find_provider(phase->source);
+	(void) sis_intake_provider(phase->source);
 	(void) sis_roster_open(run->sync->target_schema, AccessShareLock);
 	run->slot = sis_slot_take(run->id, run->sync->name, true);
 }
@@ -575,7 +455,7 @@ stage_phase(void *arg)
 	Phase	   *phase = arg;
 
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
-	stage_source(phase->run, phase->source, phase->failure);
+	sis_intake(phase->run, phase->source, phase->failure);
 }
 
 static void

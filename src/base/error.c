@@ -72,18 +72,6 @@ sis_fail(SisFailure *failure, SisErrorCode code, const char *record_type,
 	return false;
 }
 
-SisFailure *
-sis_failure_copy(const SisFailure *failure)
-{
-	SisFailure *copy = palloc(sizeof(SisFailure));
-
-	*copy = *failure;
-	copy->message = pstrdup(failure->message);
-	copy->detail = failure->detail ? pstrdup(failure->detail) : NULL;
-	copy->hint = failure->hint ? pstrdup(failure->hint) : NULL;
-	return copy;
-}
-
 void
 sis_throw(const SisFailure *failure)
 {

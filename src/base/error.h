@@ -51,9 +51,6 @@ extern bool sis_fail(SisFailure *failure, SisErrorCode code,
 					 const char *detail, const char *hint,
 					 const char *message,...) pg_attribute_printf(6, 7);
 
-/* A copy of it and its texts in the current memory context. */
-extern SisFailure *sis_failure_copy(const SisFailure *failure);
-
 /* Raises a failure as an ERROR with SQLSTATE, constraint and table name. */
 extern void sis_throw(const SisFailure *failure);
 
