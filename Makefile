@@ -11,9 +11,18 @@ OBJS = \
 	src/sqlfuncs.o \
 	src/roster.o \
 	src/run.o \
+	src/attempt.o \
 	src/runlog.o \
+	src/notify.o \
+	src/notice.o \
+	src/due.o \
+	src/schedule.o \
 	src/guard.o \
 	src/threshold.o \
+	src/creep.o \
+	src/hold.o \
+	src/updates.o \
+	src/emptied.o \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
@@ -39,6 +48,7 @@ OBJS = \
 	src/fold_group.o \
 	src/carry.o \
 	src/settings.o \
+	src/window.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
 	src/provider/fileset.o \
@@ -81,6 +91,7 @@ OBJS = \
 	src/base/url.o \
 	src/base/textlist.o \
 	src/base/error.o \
+	src/base/progress.o \
 	src/base/option.o \
 	src/base/source.o \
 	src/base/spi.o

@@ -16,6 +16,7 @@
 #include "erased.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "notify.h"
 #include "retention.h"
 #include "run.h"
 #include "runlog.h"
@@ -41,6 +42,7 @@ remove_and_log(SisRun *run, const char *sql, const SisParams *params)
 				 (long long) rows.logged);
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
+	sis_notify_end(run->id);
 	if (all > 0)
 		ereport(NOTICE,
 				(errmsg("erased %lld rows of the roster, %lld staged and %lld of the log",

@@ -16,10 +16,11 @@
 static const SisExplanation explanations[] = {
 	{"SI001", NULL, SIS_FIGURES_LIMITS, false,
 		"  More records are missing from the source than this sync may archive in one night.\n"
-		"  New and changed records were taken over (not in a dry run). Nothing at all was archived: nobody has lost anything.",
+		"  New and changed records were taken over (not in a dry run). Nothing was archived, unless the error says that other schools go on: nobody it is about has lost anything.",
 		"  - \"not in the feed\": the export was incomplete (a filter, a school or a file left out), or these people have really left.\n"
 		"  - \"left scope\": they are in the export, but at schools that are not set up for this sync. Was a school taken out of sis_sync.sync_school, or has its ID changed?\n"
 		"  - Everybody of one school: that school was most likely left out of the export.\n"
+		"  - \"within ... days\": few are missing each night, and together they are more than creep_threshold of sis_sync.sync allows.\n"
 		"  At the end of a school year large numbers are normal.",
 		"  1. See the whole list:\n"
 		"    SELECT * FROM sis_sync.pending_archive WHERE run_id = {run};\n"
@@ -129,6 +130,20 @@ static const SisExplanation explanations[] = {
 		"  4. If the old ones have really left and others came: approve that, then run the sync again. (A source that sends only changes has to send whole files for that.)\n"
 		"    SELECT sis_sync.approve({run}, 'why they may go');\n"
 	RUN_AGAIN},
+	{"SI012", NULL, SIS_FIGURES_NONE, false,
+		"  More records would be changed than this sync may update in one night (update_threshold). Nothing was changed: no record was created or archived either.",
+		"  - The export was changed: a column was moved, renamed or emptied, or all names are written otherwise.\n"
+		"  - The district has changed something for everybody: grades at the start of a year, a new mail domain.\n"
+		"  Behind each figure above stand the columns that differ most often.",
+		"  1. Look at old and new values:\n"
+		"    SELECT * FROM sis_sync.preview({run}) WHERE action = 'update';\n"
+		"  2. If the new ones are wrong: have the export mended, then run the sync again.\n"
+		RUN_AGAIN "\n"
+		"  3. If they are right: let as many updates be made, once and within seven days, then run the sync again.\n"
+		"    SELECT sis_sync.approve({run}, 'why they are right');\n"
+		RUN_AGAIN "\n"
+		"  4. If this many are to be expected from now on, raise the limit (here to 50 percent), or set none (NULL):\n"
+	"    UPDATE sis_sync.sync SET update_threshold = 50 WHERE name = {sync};"},
 
 	/* PostgreSQL's own */
 	{"55P03", "a lock could not be had", SIS_FIGURES_NONE, false,

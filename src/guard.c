@@ -201,6 +201,29 @@ sis_guard_district(SisRun *run)
 					 quote_literal_cstr(run->sync->name))));
 }
 
+/* Nobody's data is wrong for being old: said, and no more. */
+static void
+warn_of_age(SisRun *run)
+{
+	SisParams	params = {0};
+	char	   *as_of = pstrdup(timestamptz_to_str(run->source_as_of));
+
+	sis_param_text(&params, run->sync->name);
+	sis_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(run->source_as_of),
+			  false);
+	if (sis_exec_as_owner("SELECT max_age_hours::text FROM sis_sync.sync WHERE name = $1 "
+						  "AND $2 < now() - make_interval(hours => max_age_hours)",
+						  &params, SPI_OK_SELECT) == 0)
+		return;
+	if (sis_run_note(run, "The source is older than %s hours: it is of %s.",
+					 sis_value(0, 1), as_of))
+		ereport(WARNING,
+				(errmsg("the source of sync \"%s\" is older than %s hours",
+						run->sync->name, sis_value(0, 1)),
+				 errdetail("It is of %s.", as_of),
+				 errhint("Ask whoever sends it whether the export still runs.")));
+}
+
 void
 sis_guard_age(SisRun *run)
 {
@@ -209,6 +232,7 @@ sis_guard_age(SisRun *run)
 
 	if (run->source_as_of == 0)
 		return;
+	warn_of_age(run);
 	sis_param_text(&params, run->sync->name);
 	sis_param_int8(&params, run->options_hash);
 	if (sis_exec_as_owner("SELECT source_as_of FROM sis_sync.sync_state WHERE sync = $1 AND options_hash = $2",
@@ -475,5 +499,17 @@ sis_guard_empty(SisRun *run)
 			empty_type(run, type,
 					   psprintf("no record of type %s in scope was received",
 								sis_record_desc(type)->name), in_force);
+	}
+}
+
+void
+sis_guard_nothing_done(SisRun *run)
+{
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisCounts  *counts = &run->counts[t];
+
+		counts->created = counts->updated = counts->restored = 0;
+		counts->refreshed = 0;
 	}
 }

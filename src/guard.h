@@ -28,7 +28,8 @@ extern void sis_guard_staged(SisRun *run);
 extern void sis_guard_offers(SisRun *run);
 
 /* SI002 when the data is of another district than the first time; SI007 when
- * it is older than what was applied last. */
+ * it is older than what was applied last, and a warning when it is older than
+ * max_age_hours. */
 extern void sis_guard_district(SisRun *run);
 extern void sis_guard_age(SisRun *run);
 
@@ -70,6 +71,15 @@ extern char *sis_guard_raise_sql(const SisRun *run, SisRecordType type,
 extern SisFailure *sis_guard_rekeyed(SisRun *run, SisDelta *delta);
 
 /*
+ * SI012 when more records of a type would be updated than update_threshold
+ * allows; returned as of sis_guard_rekeyed(), and nothing may be done then.
+ */
+extern SisFailure *sis_guard_updates(SisRun *run, const SisDelta *delta);
+
+/* Takes back the planned figures of a run that does nothing of its plan. */
+extern void sis_guard_nothing_done(SisRun *run);
+
+/*
  * Drops from the "gone" stores what must stay whatever the threshold says:
  * records of a type that is not offered whole, or has unreadable rejects.
  */
@@ -78,7 +88,9 @@ extern void sis_guard_keep(SisRun *run, SisDelta *delta);
 /*
  * The threshold (rule 1).  Drops from the "gone" stores what must stay,
  * counts A, N and allowed into run->counts, writes run_school, and on a trip
- * pending_archive.  Returns the error to raise, NULL without a trip.
+ * pending_archive.  Returns the error to raise, NULL without a trip.  Where a
+ * trip holds back some schools only, run->hold says what, until it is closed.
+ * In a window that archives nothing a trip is no error.
  */
 extern SisFailure *sis_guard_threshold(SisRun *run, SisDelta *delta);
 

@@ -186,14 +186,7 @@ sis_guard_rekeyed(SisRun *run, SisDelta *delta)
 	if (nfound == 0)
 		return NULL;
 
-	/* nothing of what was planned is done */
-	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
-	{
-		SisCounts  *counts = &run->counts[t];
-
-		counts->created = counts->updated = counts->restored = 0;
-		counts->refreshed = 0;
-	}
+	sis_guard_nothing_done(run);
 	for (int i = 0; i < nfound; i++)
 	{
 		sis_approval_hold(run, found[i].type);

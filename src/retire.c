@@ -15,11 +15,13 @@
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/spi.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "notify.h"
 #include "retire.h"
 #include "run.h"
 #include "runlog.h"
@@ -390,6 +392,8 @@ retire_school(const char *sync, const char *school, const char *reason)
 	note_result(&retire, school, reason);
 	sis_runlog_counts(retire.run);
 	sis_runlog_succeeded(retire.run);
+	sis_notify_end(retire.run->id);
+	sis_progress_end();
 }
 
 SIS_FUNCTION(sis_retire_school);

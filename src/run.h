@@ -33,4 +33,16 @@ extern int64 sis_run_all(const char *sync);
  */
 extern void sis_run_committing(const char *sync, bool dry_run);
 
+/* A sync's turn in run_due(). */
+typedef struct SisTurn
+{
+	/* asked once the sync is locked: is it to run? */
+	bool		(*is_due) (const SisSync *sync, const struct SisTurn *turn);
+	TimestampTz	as_of;			/* for is_due() */
+	int64		run_id;			/* out: the run begun, even if it fails; 0: none */
+} SisTurn;
+
+/* The same when it is the sync's turn; else nothing happens. */
+extern void sis_run_turn(const char *sync, SisTurn *turn);
+
 #endif

@@ -26,8 +26,9 @@ typedef struct CountColumn
 static const CountColumn count_columns[] = {
 	COUNT(rows_read), COUNT(received), COUNT(out_of_scope), COUNT(rejected),
 	COUNT(unreadable), COUNT(created), COUNT(updated), COUNT(unchanged),
-	COUNT(restored), COUNT(manual), COUNT(frozen), COUNT(to_archive),
-	COUNT(archived), COUNT(in_force), COUNT(allowed), COUNT(staged_rows)
+	COUNT(restored), COUNT(manual), COUNT(frozen), COUNT(to_update),
+	COUNT(to_archive), COUNT(archived), COUNT(in_force), COUNT(allowed),
+	COUNT(staged_rows)
 };
 
 static const char *const offer_names[] = {
@@ -55,12 +56,16 @@ void
 sis_runlog_start(SisRun *run, int64 of_run)
 {
 	SisParams	params = {0};
+	uint64		n;
 
 	sis_param_text(&params, run->sync->name);
-	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
-					  "message = coalesce(message, 'the run did not end: its session is gone') "
-					  "WHERE sync = $1 AND status = 'running'",
-					  &params, SPI_OK_UPDATE);
+	n = sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
+						  "message = coalesce(message, 'the run did not end: its session is gone') "
+						  "WHERE sync = $1 AND status = 'running' RETURNING id",
+						  &params, SPI_OK_UPDATE_RETURNING);
+	run->interrupted = palloc(sizeof(int64) * Max(n, 1));
+	for (run->ninterrupted = 0; run->ninterrupted < (int) n; run->ninterrupted++)
+		run->interrupted[run->ninterrupted] = sis_value_int8(run->ninterrupted, 1);
 	sis_param_bool(&params, run->dry_run);
 	sis_param_text(&params, GetUserNameFromId(GetUserId(), false));
 	sis_param_text(&params, kind_names[run->kind]);
@@ -312,10 +317,11 @@ sis_runlog_failed(int64 run_id, const ErrorData *edata)
 					  &params, SPI_OK_UPDATE);
 }
 
-void
+bool
 sis_run_note(SisRun *run, const char *fmt,...)
 {
 	StringInfoData sentence;
+	bool		is_new;
 
 	initStringInfo(&sentence);
 	for (;;)
@@ -332,8 +338,10 @@ sis_run_note(SisRun *run, const char *fmt,...)
 	}
 
 	/* each of the later steps judges anew and finds the same */
-	if (strstr(run->note.data, sentence.data) == NULL)
+	is_new = strstr(run->note.data, sentence.data) == NULL;
+	if (is_new)
 		appendStringInfo(&run->note, "%s%s", run->note.len > 0 ? " " : "",
 						 sentence.data);
 	pfree(sentence.data);
+	return is_new;
 }

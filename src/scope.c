@@ -23,7 +23,6 @@
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "delta.h"
 #include "miscadmin.h"
 #include "scope.h"
 #include "slot.h"
@@ -523,4 +522,65 @@ sis_scope_close(SisScope *scope)
 	for (int i = 0; i < scope->n; i++)
 		sis_relation_close(&scope->relations[i]);
 	pfree(scope);
+}
+
+/* ----------
+ * The end of a run
+ * ----------
+ */
+
+/*
+ * Empties the rows of those who left scope, and leaves their IDs: they are on
+ * the roster, and a preview must still tell why they would go.
+ */
+static void
+empty_rows(SisRun *run, SisRecordType type, const char *condition,
+		   const SisParams *params)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s d SET last_modified = NULL",
+					 sis_stage_leaf(type, run->slot));
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+	{
+		if (strstr(desc->columns[i].name, "source_id") == NULL)
+			appendStringInfo(&sql, ", %s = NULL", desc->columns[i].name);
+	}
+	sis_exec_as_owner(psprintf("%s WHERE %s AND EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+							   sql.data, condition, desc->name),
+					  params, SPI_OK_UPDATE);
+}
+
+void
+sis_scope_forget_out(SisRun *run, const SisDelta *delta)
+{
+	static const SisRecordType persons[] = {
+		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
+	};
+	SisParams	params;
+
+	if (run->nschools < 0)
+		return;
+	sis_scope_params(run, &params);
+	for (int i = 0; i < (int) lengthof(persons); i++)
+	{
+		SisRecordType type = persons[i];
+		bool		some_gone = delta->types[type].rows[SIS_DELTA_GONE] > 0;
+		char	   *condition =
+			psprintf("d.run_id = $1 AND d.source_id IS NOT NULL "
+					 "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
+					 sis_scope_staged_sql(run, type, true));
+
+		if (some_gone)
+			empty_rows(run, type, condition, &params);
+		run->counts[type].staged_rows -= (int64)
+			sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE %s%s",
+									   sis_stage_leaf(type, run->slot), condition,
+									   !some_gone ? "" :
+									   psprintf(" AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+												sis_record_desc(type)->name)),
+							  &params, SPI_OK_DELETE);
+	}
 }

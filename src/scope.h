@@ -6,6 +6,7 @@
 #define SIS_SCOPE_H
 
 #include "base/spi.h"
+#include "delta.h"
 #include "runstate.h"
 
 /*
@@ -54,6 +55,12 @@ typedef struct SisScope SisScope;
  */
 extern SisScope *sis_scope_open(SisRun *run);
 extern void sis_scope_close(SisScope *scope);
+
+/*
+ * People out of scope leave staging when the run ends: nobody agreed that
+ * they be kept (rule 9).  Of those who left scope only the IDs stay.
+ */
+extern void sis_scope_forget_out(SisRun *run, const SisDelta *delta);
 
 /* state of an end in resolved_… */
 #define SIS_END_LEAVING	1		/* stored, and not there tonight */

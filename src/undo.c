@@ -19,13 +19,16 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/spi.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "notify.h"
 #include "rename.h"
 #include "retire.h"
 #include "run.h"
@@ -237,7 +240,8 @@ put_back_all(const SisUndo *undo)
 		archive_type(undo, delta, (SisRecordType) t);
 		CHECK_FOR_INTERRUPTS();
 	}
-	sis_write_check_constraints(undo->run);
+	if (!IsTransactionBlock())
+		sis_write_check_constraints(undo->run);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 		sis_delta_unregister(delta, (SisRecordType) t);
 	sis_delta_destroy(delta);
@@ -470,6 +474,8 @@ undo_run(int64 of_run, const char *school, const char *type)
 		mark_undone(&undo, &past);
 	sis_runlog_counts(undo.run);
 	sis_runlog_succeeded(undo.run);
+	sis_notify_end(undo.run->id);
+	sis_progress_end();
 }
 
 static char *

@@ -20,7 +20,8 @@ typedef enum SisErrorCode
 	SIS_ERR_IN_PROGRESS,		/* SI008 */
 	SIS_ERR_NOT_CONFIGURED,		/* SI009 */
 	SIS_ERR_REJECTS,			/* SI010 */
-	SIS_ERR_REKEYED				/* SI011 */
+	SIS_ERR_REKEYED,			/* SI011 */
+	SIS_ERR_UPDATES				/* SI012 */
 } SisErrorCode;
 
 /*
@@ -50,8 +51,14 @@ extern bool sis_fail(SisFailure *failure, SisErrorCode code,
 					 const char *detail, const char *hint,
 					 const char *message,...) pg_attribute_printf(6, 7);
 
+/* A copy of it and its texts in the current memory context. */
+extern SisFailure *sis_failure_copy(const SisFailure *failure);
+
 /* Raises a failure as an ERROR with SQLSTATE, constraint and table name. */
 extern void sis_throw(const SisFailure *failure);
+
+/* Copies a failure's texts into the current memory context. */
+extern void sis_failure_keep(SisFailure *failure);
 
 /* For use inside ereport(): errcode plus the condition name as constraint. */
 extern int	sis_errcode(SisErrorCode code);

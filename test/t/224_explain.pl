@@ -168,6 +168,31 @@ is_deeply(\@next, [
 is($n->call($_), undef, "SI011: $_") for @next[ 2, 3 ];
 
 # ----------
+# SI012
+# ----------
+my $u = SampleSync->new($node, $db, 'updates', set => { update_threshold => 10 },
+	district => District->new(students => 50, sections => 5, staff => 5, enroll => 1));
+$u->succeeds('first load');
+$u->{district}->set('student', $_, phone => '1') for $u->{district}->ids('student', 0, 6);
+$u->ends_in('SI012', '6 of 50 change');
+$text = explained($u);
+is_whole('SI012', $text, 'SI012', 'Update Threshold');
+like($text, qr/6 of 50 records of type student would be updated, 10 percent allows 5 \(phone in 6\)\./,
+	'SI012: how many, and in which column');
+@next = statements($text);
+$run = $u->last_run->{id};
+is_deeply(\@next, [
+		"SELECT * FROM sis_sync.preview($run) WHERE action = 'update';",
+		"CALL sis_sync.run('updates');",
+		"SELECT sis_sync.approve($run, 'why they are right');",
+		"CALL sis_sync.run('updates');",
+		"UPDATE sis_sync.sync SET update_threshold = 50 WHERE name = 'updates';" ],
+	'SI012: what to type next');
+is($u->call($_), undef, "SI012: $_") for @next[ 2, 3 ];
+like(explained($u, $run), qr/It was approved by \w+ .*and run \d+ has used that/,
+	'SI012: then it says that it was approved');
+
+# ----------
 # The others
 # ----------
 ($text) = of_folder('district', 'tiny-oneroster', 'other-district');

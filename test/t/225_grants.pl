@@ -213,6 +213,7 @@ allowed('sync_admin', 'drop a sync', q{SELECT sis_sync.drop_sync('springfield', 
 # ----------
 allowed('sync_looker', $_, $_)
   for q{SELECT * FROM sis_sync.run}, "SELECT * FROM sis_sync.pending_archive WHERE run_id = $other",
+  q{SELECT * FROM sis_sync.progress}, q{SELECT * FROM sis_sync.health},
   "SELECT * FROM sis_sync.preview($other)", "SELECT sis_sync.explain_failure($other)";
 refused('sync_looker', $_, $_)
   for q{CALL sis_sync.run('springfield')}, "SELECT sis_sync.approve($other, 'x')",

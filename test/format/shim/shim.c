@@ -32,7 +32,7 @@ ErrorContextCallback *error_context_stack = NULL;
 static Chunk chunks = {&chunks, &chunks};
 static MemoryContextCallback *callbacks = NULL;
 
-static void give_up(const char *what) pg_attribute_noreturn();
+static void give_up(const char *what) __attribute__((noreturn));
 
 static void
 give_up(const char *what)

@@ -9,6 +9,6 @@
 extern void shim_reset(void);
 
 /* Throws an error, to the innermost PG_TRY. */
-extern void shim_throw(void) pg_attribute_noreturn();
+extern void shim_throw(void) __attribute__((noreturn));
 
 #endif
