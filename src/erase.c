@@ -10,6 +10,7 @@
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/spi.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -43,6 +44,7 @@ remove_and_log(SisRun *run, const char *sql, const SisParams *params)
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
 	sis_notify_end(run->id);
+	sis_progress_end();
 	if (all > 0)
 		ereport(NOTICE,
 				(errmsg("erased %lld rows of the roster, %lld staged and %lld of the log",

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "attempt.h"
 #include "base/compat.h"
 #include "base/spi.h"
 #include "catalog/pg_type.h"
@@ -16,10 +17,14 @@
 #include "retention.h"
 #include "slot.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 /* So many runs at the end of one: a backlog takes some nights. */
 #define RUNS_AT_A_TIME	50
+
+/* How long they wait for somebody who has locked the log. */
+#define LOCK_TIMEOUT	"500ms"
 
 /* Names of the syncs whose server a role ($1) may use. */
 #define MAY_USE_SYNC_SQL \
@@ -62,6 +67,28 @@ sis_retention(void)
 	/* nor are the rows of a sync that was dropped */
 	sis_slots_clear("NOT EXISTS (SELECT 1 FROM sis_sync.sync k WHERE k.name = p.sync AND p.taken_at >= now() - k.keep_staged)",
 					NULL);
+}
+
+static void
+retention_phase(void *arg)
+{
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	sis_retention();
+}
+
+void
+sis_retention_after_run(void)
+{
+	ErrorData  *error = sis_attempt(retention_phase, NULL);
+
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not remove what is kept no longer: %s",
+						error->message)));
+	sis_commit();
 }
 
 /*

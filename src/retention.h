@@ -14,6 +14,12 @@
  */
 extern void sis_retention(void);
 
+/*
+ * The same at the end of CALL run(), in a transaction of its own: not to be
+ * done is a WARNING, no failure of the run.
+ */
+extern void sis_retention_after_run(void);
+
 /* 22023 when an age is negative: nothing is older than what is to come. */
 extern void sis_check_age(const Interval *older_than);
 

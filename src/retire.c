@@ -15,6 +15,7 @@
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/spi.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -392,6 +393,7 @@ retire_school(const char *sync, const char *school, const char *reason)
 	sis_runlog_counts(retire.run);
 	sis_runlog_succeeded(retire.run);
 	sis_notify_end(retire.run->id);
+	sis_progress_end();
 }
 
 SIS_FUNCTION(sis_retire_school);

@@ -84,6 +84,14 @@ sis_throw(const SisFailure *failure)
 			 err_generic_string(PG_DIAG_TABLE_NAME, failure->record_type) : 0));
 }
 
+void
+sis_failure_keep(SisFailure *failure)
+{
+	failure->message = pstrdup(failure->message);
+	failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
+	failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
+}
+
 int
 sis_errcode(SisErrorCode code)
 {

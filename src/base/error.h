@@ -54,6 +54,9 @@ extern bool sis_fail(SisFailure *failure, SisErrorCode code,
 /* Raises a failure as an ERROR with SQLSTATE, constraint and table name. */
 extern void sis_throw(const SisFailure *failure);
 
+/* Copies a failure's texts into the current memory context. */
+extern void sis_failure_keep(SisFailure *failure);
+
 /* For use inside ereport(): errcode plus the condition name as constraint. */
 extern int	sis_errcode(SisErrorCode code);
 
