@@ -45,8 +45,11 @@ static void
 add_items(Items *to, SisValue list, char *text)
 {
 	const char *p = list.data;
-	const char *end = list.data + list.len;
+	const char *end;
 
+	if (list.data == NULL)
+		return;
+	end = p + list.len;
 	while (p < end)
 	{
 		char	   *item = text;
