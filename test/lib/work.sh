@@ -72,7 +72,7 @@ work_begin() {
 	trap 'exit 143' TERM HUP
 	work=$(mktemp -d /tmp/sis_sync.XXXXXX)
 	mkdir "$work/tree" "$work/tmp" "$work/shared"
-	tar -C "$root" --exclude=./.git --exclude='*.o' --exclude='*.so' \
+	tar -C "$root" --exclude=./.git --exclude=./build --exclude='*.o' --exclude='*.so' \
 		--exclude='*.bc' -cf - . | tar -C "$work/tree" -xf -
 	# Real rosters that may lie beside the tree; tests that use them skip
 	# where they are absent.
@@ -109,7 +109,11 @@ work_end() {
 # Runs a command as the ordinary user, with an environment of its own.
 as_user() {
 	local -a run=(env -i "PATH=$PATH" "HOME=$work" "TMPDIR=$work/tmp" LC_ALL=C
-		"PG_CONFIG=$PG_CONFIG" "CI=${CI:-}" "$@")
+		"PG_CONFIG=$PG_CONFIG" "CI=${CI:-}")
+	# of test/sanitized
+	[ -z "${ASAN_OPTIONS:-}" ] || run+=("ASAN_OPTIONS=$ASAN_OPTIONS")
+	[ -z "${UBSAN_OPTIONS:-}" ] || run+=("UBSAN_OPTIONS=$UBSAN_OPTIONS")
+	run+=("$@")
 	if [ -n "$user" ]; then
 		setpriv --reuid="$user" --regid="$user" --init-groups "${run[@]}"
 	else
