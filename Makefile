@@ -48,6 +48,7 @@ OBJS = \
 	src/provider/oneroster_map.o \
 	src/provider/oneroster_users.o \
 	src/provider/csv_clever.o \
+	src/provider/links.o \
 	src/provider/recordspool.o \
 	src/provider/clever.o \
 	src/provider/clever_auth.o \

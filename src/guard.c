@@ -154,7 +154,8 @@ sis_guard_offers(SisRun *run)
 	{
 		SisRecordType type = (SisRecordType) t;
 
-		if (run->counts[type].offer == SIS_OFFER_DELTA)
+		/* the answer is the same for every type: the first one asks */
+		if (run->counts[type].offer == SIS_OFFER_DELTA && !is_delta)
 		{
 			check_whole_before(run, type);
 			is_delta = true;

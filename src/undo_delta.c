@@ -244,21 +244,28 @@ lacks_end_sql(const SisUndo *undo, SisRecordType type, const char *alias)
  * ----------
  */
 
-/* What the log says that the run did. */
+/* What is put back, as a subquery k has it. */
 static void
-append_logged(StringInfo sql, const SisUndo *undo, SisRecordType type)
+append_columns(StringInfo sql, SisRecordType type)
 {
 	const SisRecordDesc *desc = sis_record_desc(type);
 
-	appendStringInfoString(sql, "SELECT (CASE WHEN k.left_for IS NULL THEN k.act ELSE 'm' END)::\"char\" AS act, "
-						   "(CASE WHEN k.left_for IS NOT NULL THEN 'l' END)::\"char\" AS stand, "
-						   "coalesce(k.left_for, $5) AS reason, k.old_fingerprint, k.before, k.source_id");
 	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
 		appendStringInfo(sql, ", k.%s", desc->columns[i].name);
 	if (type == SIS_SCHOOL)
 		appendStringInfoString(sql, ", k.app_school");
 	for (int i = 0; i < SIS_N_UNDO_COLUMNS; i++)
 		appendStringInfo(sql, ", k.%s", sis_undo_columns[i].name);
+}
+
+/* What the log says that the run did. */
+static void
+append_logged(StringInfo sql, const SisUndo *undo, SisRecordType type)
+{
+	appendStringInfoString(sql, "SELECT (CASE WHEN k.left_for IS NULL THEN k.act ELSE 'm' END)::\"char\" AS act, "
+						   "(CASE WHEN k.left_for IS NOT NULL THEN 'l' END)::\"char\" AS stand, "
+						   "coalesce(k.left_for, $5) AS reason, k.old_fingerprint, k.before, k.source_id");
+	append_columns(sql, type);
 
 	/* OFFSET 0 keeps what stands inside from being worked out repeatedly */
 	appendStringInfo(sql, " FROM (SELECT j.*, coalesce(j.why, CASE WHEN j.act <> '%c' AND %s THEN 'one of its ends has left' END) AS left_for "
@@ -270,7 +277,8 @@ append_logged(StringInfo sql, const SisUndo *undo, SisRecordType type)
 	append_put_back(sql, type);
 	appendStringInfo(sql, " FROM sis_sync.change c LEFT JOIN %s t ON t.sync_id = $2 AND t.source_id = c.source_id "
 					 "WHERE c.run_id = $3 AND c.record_type = '%s' AND c.action <> 'rekey' AND %s OFFSET 0) j OFFSET 0) k",
-					 undo->run->roster->tables[type], desc->name,
+					 undo->run->roster->tables[type],
+					 sis_record_desc(type)->name,
 					 sis_undo_wants_sql(undo, type, true));
 }
 
@@ -294,18 +302,11 @@ append_created(StringInfo sql, const SisUndo *undo, SisRecordType type)
 static void
 append_archived(StringInfo sql, const SisUndo *undo, SisRecordType type)
 {
-	const SisRecordDesc *desc = sis_record_desc(type);
-
 	appendStringInfoString(sql, " UNION ALL SELECT (CASE WHEN k.left_for IS NULL THEN 'r' ELSE 'm' END)::\"char\", "
 						   "(CASE WHEN k.left_for IS NOT NULL THEN 'l' END)::\"char\", coalesce(k.left_for, $5), k.fingerprint, "
 						   "json_build_object('archived_at', k.archived_at, 'archived_reason', k.archived_reason, "
 						   "'archived_run', k.archived_run, 'fingerprint', k.fingerprint)::text, k.source_id");
-	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
-		appendStringInfo(sql, ", k.%s", desc->columns[i].name);
-	if (type == SIS_SCHOOL)
-		appendStringInfoString(sql, ", k.app_school");
-	for (int i = 0; i < SIS_N_UNDO_COLUMNS; i++)
-		appendStringInfo(sql, ", k.%s", sis_undo_columns[i].name);
+	append_columns(sql, type);
 	appendStringInfo(sql, " FROM (SELECT t.*, CASE WHEN NOT t.sis_managed THEN 'it belongs to the application' "
 					 "WHEN t.archived_run IS DISTINCT FROM $3 THEN 'it was changed by a later run' "
 					 "WHEN t.fingerprint IS NULL THEN 'it was edited by hand' "
@@ -314,7 +315,8 @@ append_archived(StringInfo sql, const SisUndo *undo, SisRecordType type)
 					 "WHERE t.sync_id = $2 AND t.created_run = $6 AND (t.archived_run = $3 OR t.restored_run > $3) "
 					 "AND w.source_id IS NULL AND %s OFFSET 0) k",
 					 lacks_end_sql(undo, type, "t"),
-					 undo->run->roster->tables[type], desc->name,
+					 undo->run->roster->tables[type],
+					 sis_record_desc(type)->name,
 					 sis_undo_wants_sql(undo, type, false));
 }
 

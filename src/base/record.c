@@ -292,9 +292,11 @@ sis_record_finish(SisRecord *record)
 	}
 }
 
-void
+SisValue
 sis_made_id(StringInfo buf, const SisValue *parts, int nparts)
 {
+	SisValue	id;
+
 	resetStringInfo(buf);
 	for (int p = 0; p < nparts; p++)
 	{
@@ -307,4 +309,7 @@ sis_made_id(StringInfo buf, const SisValue *parts, int nparts)
 			appendStringInfoCharMacro(buf, parts[p].data[i]);
 		}
 	}
+	id.data = buf->data;
+	id.len = buf->len;
+	return id;
 }

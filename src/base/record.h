@@ -137,9 +137,9 @@ extern void sis_record_finish(SisRecord *record);
  * An ID made from what the record joins or names (never from row order):
  * the parts joined by "/", with "/" and "\" in a part escaped by "\", so
  * that different parts never make the same ID.  A part with NULL data counts
- * as empty.  The result is in buf, which is reset first.
+ * as empty.  The result points into buf, which is reset first.
  */
-extern void sis_made_id(StringInfo buf, const SisValue *parts, int nparts);
+extern SisValue sis_made_id(StringInfo buf, const SisValue *parts, int nparts);
 
 /* sis_trim() of what begins or ends with something that may be white space. */
 extern SisValue sis_trim_ends(const char *data, int len);

@@ -1,6 +1,6 @@
 /*
  * value.c
- *		Reading dates, booleans and names of columns as schools write them.
+ *		Reading dates, booleans and words as schools write them.
  */
 #include "postgres.h"
 
@@ -112,10 +112,10 @@ sis_read_date(SisValue text, int this_year, bool future,
 	return false;
 }
 
-static bool
-equals(SisValue text, const char *word)
+bool
+sis_value_is(SisValue text, const char *word)
 {
-	return text.len == (int) strlen(word) &&
+	return text.data != NULL && text.len == (int) strlen(word) &&
 		pg_strncasecmp(text.data, word, text.len) == 0;
 }
 
@@ -127,9 +127,9 @@ sis_read_boolean(SisValue text, bool *out)
 
 	for (int i = 0; i < (int) lengthof(yes); i++)
 	{
-		if (equals(text, yes[i]) || equals(text, no[i]))
+		if (sis_value_is(text, yes[i]) || sis_value_is(text, no[i]))
 		{
-			*out = equals(text, yes[i]);
+			*out = sis_value_is(text, yes[i]);
 			return true;
 		}
 	}

@@ -1,6 +1,6 @@
 /*
  * value.h
- *		Reading dates, booleans and names of columns as schools write them.
+ *		Reading dates, booleans and words as schools write them.
  */
 #ifndef SIS_VALUE_H
 #define SIS_VALUE_H
@@ -17,6 +17,9 @@
  */
 extern bool sis_read_date(SisValue text, int this_year, bool future,
 						  char out[SIS_DATE_LEN + 1]);
+
+/* True when a value is that word, in any case; false for NULL data. */
+extern bool sis_value_is(SisValue text, const char *word);
 
 /* true/false, t/f, yes/no, y/n, 1/0 in any case.  False when none of them. */
 extern bool sis_read_boolean(SisValue text, bool *out);

@@ -65,7 +65,7 @@ typedef enum RowState
 
 struct SisCsv
 {
-	SisCsvRead	read;
+	SisRead		read;
 	void	   *arg;
 	int			encoding;
 	MemoryContext context;
@@ -117,7 +117,7 @@ free_parser(void *arg)
 }
 
 SisCsv *
-sis_csv_open(SisCsvRead read, void *arg, int encoding)
+sis_csv_open(SisRead read, void *arg, int encoding)
 {
 	SisCsv	   *csv = palloc0(sizeof(SisCsv));
 

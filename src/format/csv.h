@@ -8,6 +8,8 @@
 #ifndef SIS_CSV_H
 #define SIS_CSV_H
 
+#include "base/bytes.h"
+
 typedef struct SisCsv SisCsv;
 
 typedef struct SisCsvField
@@ -50,17 +52,12 @@ typedef enum SisCsvProblem
 											 * is under 4 kB */
 
 /*
- * Reads up to len bytes into buf; 0 at the end, -1 on failure.  May throw.
- */
-typedef int (*SisCsvRead) (void *arg, char *buf, int len);
-
-/*
  * Opens a CSV text.  encoding is a PostgreSQL encoding ID: PG_UTF8 or
  * PG_WIN1252.  A UTF-8 byte order mark is skipped, and makes the text UTF-8
  * whatever encoding says.  All memory, libcsv's included, goes with the
  * current memory context.
  */
-extern SisCsv *sis_csv_open(SisCsvRead read, void *arg, int encoding);
+extern SisCsv *sis_csv_open(SisRead read, void *arg, int encoding);
 
 /* Reads the next row.  Blank and all-blank rows are passed over. */
 extern SisCsvResult sis_csv_next(SisCsv *csv);

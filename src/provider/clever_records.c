@@ -6,15 +6,16 @@
  * missing, null or "" is not known: all three are no value.
  *
  * Clever has no enrollments and no contact links: a section lists its people,
- * a contact lists its students.  The IDs of such records are made of what they
- * join, as those of Clever's CSV layout are (csv_clever.c).
+ * a contact lists its students (links.h).
  */
 #include "postgres.h"
 
 #include "utils/datetime.h"
 
+#include "base/textlist.h"
 #include "provider/clever.h"
 #include "provider/jsonmap.h"
+#include "provider/links.h"
 
 struct SisCleverRecords
 {
@@ -26,19 +27,12 @@ struct SisCleverRecords
 	SisJsonMap *staff;
 	SisJsonMap *contacts;
 	SisRecord  *record;
-	StringInfoData id;			/* of whatever link is put last */
+	SisLinks	links;
 
 	/* columns that functions fill */
 	int			staff_roles;
-	int			link_student;
-	int			link_contact;
-	int			link_relationship;
-	int			link_type;
 	int			enrollment_section;
 	int			enrollment_school;
-	int			enrollment_person;
-	int			enrollment_role;
-	int			enrollment_is_primary;
 };
 
 /* ----------
@@ -176,26 +170,13 @@ sis_clever_records_create(const SisWants *wants)
 	records->contacts = CREATE_MAP(SIS_CONTACT, contact_columns,
 								   contact_roots);
 	records->record = sis_record_create();
-	initStringInfo(&records->id);
+	sis_links_init(&records->links);
 
 	records->staff_roles = sis_record_column(SIS_STAFF, "roles");
-	records->link_student = sis_record_column(SIS_STUDENT_CONTACT,
-											  "student_source_id");
-	records->link_contact = sis_record_column(SIS_STUDENT_CONTACT,
-											  "contact_source_id");
-	records->link_relationship = sis_record_column(SIS_STUDENT_CONTACT,
-												   "relationship");
-	records->link_type = sis_record_column(SIS_STUDENT_CONTACT,
-										   "contact_type");
 	records->enrollment_section = sis_record_column(SIS_ENROLLMENT,
 													"section_source_id");
 	records->enrollment_school = sis_record_column(SIS_ENROLLMENT,
 												   "school_source_id");
-	records->enrollment_person = sis_record_column(SIS_ENROLLMENT,
-												   "person_source_id");
-	records->enrollment_role = sis_record_column(SIS_ENROLLMENT, "role");
-	records->enrollment_is_primary = sis_record_column(SIS_ENROLLMENT,
-													   "is_primary");
 	return records;
 }
 
@@ -211,55 +192,20 @@ set(SisRecord *record, int column, SisValue value)
 }
 
 static void
-set_word(SisRecord *record, int column, const char *word)
-{
-	sis_record_set(record, column, word, (int) strlen(word));
-}
-
-static void
 put(SisCleverRecords *records, SisSink *sink)
 {
 	sis_record_finish(records->record);
 	sink->put(sink, records->record);
 }
 
-/*
- * Begins the record of a link, with the ID made of three parts.  Without both
- * ends there is none that could be made: the record is then a reject.
- */
-static void
-begin_link(SisCleverRecords *records, SisRecordType type, SisSink *sink,
-		   SisValue a, SisValue b, SisValue c, const char *source, int64 line)
+/* Begins a record that an item names beside its own. */
+static SisRecord *
+begin_named(SisCleverRecords *records, SisRecordType type, SisSink *sink,
+			const char *source, int64 line)
 {
-	SisValue	parts[3];
-
-	parts[0] = a;
-	parts[1] = b;
-	parts[2] = c;
 	sink->row_read(sink, SIS_TYPE_BIT(type));
 	sis_record_reset(records->record, type, source, line);
-	if (a.data == NULL || b.data == NULL)
-		return;
-	sis_made_id(&records->id, parts, 3);
-	sis_record_set(records->record, SIS_COL_SOURCE_ID, records->id.data,
-				   records->id.len);
-}
-
-static SisValue
-word_value(const char *word)
-{
-	SisValue	value;
-
-	value.data = word;
-	value.len = (int) strlen(word);
-	return value;
-}
-
-static bool
-same(SisValue a, SisValue b)
-{
-	return a.len == b.len && a.data != NULL && b.data != NULL &&
-		memcmp(a.data, b.data, a.len) == 0;
+	return records->record;
 }
 
 static void
@@ -268,16 +214,13 @@ put_enrollment(SisCleverRecords *records, const SisJsonNode *section,
 			   SisSink *sink, const char *source, int64 line)
 {
 	SisValue	id = sis_json_find(section, "id");
+	SisRecord  *record = begin_named(records, SIS_ENROLLMENT, sink, source,
+									 line);
 
-	begin_link(records, SIS_ENROLLMENT, sink, id, person, word_value(role),
-			   source, line);
-	set(records->record, records->enrollment_section, id);
-	set(records->record, records->enrollment_school,
-		sis_json_find(section, "school"));
-	set(records->record, records->enrollment_person, person);
-	set_word(records->record, records->enrollment_role, role);
-	if (is_primary != NULL)
-		set_word(records->record, records->enrollment_is_primary, is_primary);
+	sis_link_clever_enrollment(&records->links, record, id, person, role,
+							   is_primary);
+	set(record, records->enrollment_section, id);
+	set(record, records->enrollment_school, sis_json_find(section, "school"));
 	put(records, sink);
 }
 
@@ -310,7 +253,7 @@ put_teachers(SisCleverRecords *records, const SisJsonNode *section,
 	{
 		SisValue	teacher = item_value(teachers, i);
 
-		if (!same(teacher, primary))
+		if (teacher.data == NULL || !sis_same_value(teacher, primary))
 			put_enrollment(records, section, teacher, "teacher", "false",
 						   sink, source, line);
 	}
@@ -347,18 +290,13 @@ put_contact(SisCleverRecords *records, const SisJsonNode *user,
 	for (int i = 0; i < n; i++)
 	{
 		const SisJsonNode *link = sis_json_item(links, i);
-		SisValue	student = sis_json_find(link, "student");
-		SisValue	type = sis_json_find(link, "type");
+		SisRecord  *record = begin_named(records, SIS_STUDENT_CONTACT, sink,
+										 source, line);
 
-		begin_link(records, SIS_STUDENT_CONTACT, sink, student, contact, type,
-				   source, line);
-		set(records->record, records->link_student, student);
-		set(records->record, records->link_contact, contact);
-		set(records->record, records->link_relationship,
-			sis_json_find(link, "relationship"));
-		set(records->record, records->link_type, type);
-		/* one entry for each appearance in the district's own data */
-		records->record->repeats = true;
+		sis_link_clever_contact(&records->links, record,
+								sis_json_find(link, "student"), contact,
+								sis_json_find(link, "relationship"),
+								sis_json_find(link, "type"));
 		put(records, sink);
 	}
 }

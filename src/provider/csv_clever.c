@@ -10,7 +10,9 @@
  */
 #include "postgres.h"
 
+#include "base/textlist.h"
 #include "provider/csvset.h"
+#include "provider/links.h"
 
 #define MAX_TEACHERS	10
 #define MAX_CONTACTS	10		/* on one row */
@@ -25,44 +27,11 @@ typedef struct Clever
 	int			contact_name;
 	int			contact_email;
 	int			contact_phones;
-	int			link_student;
-	int			link_contact;
-	int			link_relationship;
-	int			link_contact_type;
-	int			enrollment_person;
-	int			enrollment_role;
-	int			enrollment_is_primary;
+	SisLinks	links;
 	StringInfoData term_id;
 	StringInfoData course_id;
 	StringInfoData contact_id;
-	StringInfoData link_id;		/* of whatever is put last */
 } Clever;
-
-static SisValue
-word_value(const char *word)
-{
-	SisValue	value;
-
-	value.data = word;
-	value.len = (int) strlen(word);
-	return value;
-}
-
-/* Makes an ID in buf; the value points into it. */
-static SisValue
-make_id(StringInfo buf, SisValue a, SisValue b, SisValue c)
-{
-	SisValue	parts[3];
-	SisValue	id;
-
-	parts[0] = a;
-	parts[1] = b;
-	parts[2] = c;
-	sis_made_id(buf, parts, 3);
-	id.data = buf->data;
-	id.len = buf->len;
-	return id;
-}
 
 static void
 set(SisRecord *record, int column, SisValue value)
@@ -193,7 +162,6 @@ put_contact(SisCsvTable *table, int n)
 	Clever	   *state = table->state;
 	SisValue	student = sis_csv_value(table, STUDENT_ID);
 	SisValue	name = contact_value(table, n, CONTACT_NAME);
-	SisValue	type = contact_value(table, n, CONTACT_TYPE);
 	SisValue	sis_id = contact_value(table, n, CONTACT_SIS_ID);
 	SisValue	phone = contact_value(table, n, CONTACT_PHONE);
 	SisValue	contact = sis_id;
@@ -204,9 +172,7 @@ put_contact(SisCsvTable *table, int n)
 	{
 		parts[0] = student;
 		parts[1] = name;
-		sis_made_id(&state->contact_id, parts, 2);
-		contact.data = state->contact_id.data;
-		contact.len = state->contact_id.len;
+		contact = sis_made_id(&state->contact_id, parts, 2);
 	}
 
 	record = sis_csv_begin(table, sis_csv_type_index(table->file,
@@ -221,14 +187,10 @@ put_contact(SisCsvTable *table, int n)
 
 	record = sis_csv_begin(table, sis_csv_type_index(table->file,
 													 SIS_STUDENT_CONTACT));
-	set(record, SIS_COL_SOURCE_ID,
-		make_id(&state->link_id, student, contact, type));
-	set(record, state->link_student, student);
-	set(record, state->link_contact, contact);
-	set(record, state->link_relationship,
-		contact_value(table, n, CONTACT_RELATIONSHIP));
-	set(record, state->link_contact_type, type);
-	put_repeated(table);
+	sis_link_clever_contact(&state->links, record, student, contact,
+							contact_value(table, n, CONTACT_RELATIONSHIP),
+							contact_value(table, n, CONTACT_TYPE));
+	sis_csv_put(table);
 }
 
 static void
@@ -366,30 +328,27 @@ StaticAssertDecl(lengthof(section_columns) > SECTION_REST,
 static SisValue
 term_of(SisCsvTable *table, Clever *state)
 {
-	SisValue	name = sis_csv_value(table, SECTION_TERM_NAME);
-	SisValue	start = sis_csv_value(table, SECTION_TERM_START);
-	SisValue	end = sis_csv_value(table, SECTION_TERM_END);
+	SisValue	parts[3];
 	SisValue	none = {NULL, 0};
 
-	if (name.data == NULL && start.data == NULL && end.data == NULL)
+	parts[0] = sis_csv_value(table, SECTION_TERM_NAME);
+	parts[1] = sis_csv_value(table, SECTION_TERM_START);
+	parts[2] = sis_csv_value(table, SECTION_TERM_END);
+	if (parts[0].data == NULL && parts[1].data == NULL && parts[2].data == NULL)
 		return none;
-	return make_id(&state->term_id, name, start, end);
+	return sis_made_id(&state->term_id, parts, 3);
 }
 
 static SisValue
 course_of(SisCsvTable *table, Clever *state)
 {
 	SisValue	part = sis_csv_value(table, SECTION_COURSE_NUMBER);
-	SisValue	id = {NULL, 0};
 
 	if (part.data == NULL)
 		part = sis_csv_value(table, SECTION_COURSE_NAME);
 	if (part.data == NULL)
-		return id;
-	sis_made_id(&state->course_id, &part, 1);
-	id.data = state->course_id.data;
-	id.len = state->course_id.len;
-	return id;
+		return part;
+	return sis_made_id(&state->course_id, &part, 1);
 }
 
 /* Puts a record that a row names beside its own, by its matrix. */
@@ -403,10 +362,6 @@ put_named(SisCsvTable *table, SisRecordType type, SisValue id)
 	put_repeated(table);
 }
 
-/*
- * Puts an enrollment.  Without both ends there is no ID that could be made,
- * and a made-up one would protect no stored record.
- */
 static void
 put_enrollment(SisCsvTable *table, int type_index, SisValue section,
 			   SisValue person, const char *role, const char *is_primary)
@@ -414,13 +369,8 @@ put_enrollment(SisCsvTable *table, int type_index, SisValue section,
 	Clever	   *state = table->state;
 	SisRecord  *record = sis_csv_begin(table, type_index);
 
-	if (section.data != NULL && person.data != NULL)
-		set(record, SIS_COL_SOURCE_ID,
-			make_id(&state->link_id, section, person, word_value(role)));
-	set(record, state->enrollment_person, person);
-	set(record, state->enrollment_role, word_value(role));
-	if (is_primary != NULL)
-		set(record, state->enrollment_is_primary, word_value(is_primary));
+	sis_link_clever_enrollment(&state->links, record, section, person, role,
+							   is_primary);
 	sis_csv_put(table);
 }
 
@@ -434,8 +384,7 @@ is_listed_before(const SisCsvTable *table, int n)
 	{
 		SisValue	other = sis_csv_value(table, SECTION_TEACHERS + i);
 
-		if (other.len == teacher.len && other.len > 0 &&
-			memcmp(other.data, teacher.data, other.len) == 0)
+		if (other.data != NULL && sis_same_value(other, teacher))
 			return true;
 	}
 	return false;
@@ -516,7 +465,8 @@ enrollment_id(SisCsvTable *table, SisValue *id)
 		!sis_csv_readable(table, ENROLLMENT_STUDENT, &student) ||
 		section.data == NULL || student.data == NULL)
 		return false;
-	*id = make_id(&state->link_id, section, student, word_value("student"));
+	*id = sis_link_clever_enrollment_id(&state->links, section, student,
+										"student");
 	return true;
 }
 
@@ -564,23 +514,10 @@ start(SisSink *sink)
 	state->contact_name = sis_record_column(SIS_CONTACT, "family_name");
 	state->contact_email = sis_record_column(SIS_CONTACT, "email");
 	state->contact_phones = sis_record_column(SIS_CONTACT, "phones");
-	state->link_student = sis_record_column(SIS_STUDENT_CONTACT,
-											"student_source_id");
-	state->link_contact = sis_record_column(SIS_STUDENT_CONTACT,
-											"contact_source_id");
-	state->link_relationship = sis_record_column(SIS_STUDENT_CONTACT,
-												 "relationship");
-	state->link_contact_type = sis_record_column(SIS_STUDENT_CONTACT,
-												 "contact_type");
-	state->enrollment_person = sis_record_column(SIS_ENROLLMENT,
-												 "person_source_id");
-	state->enrollment_role = sis_record_column(SIS_ENROLLMENT, "role");
-	state->enrollment_is_primary = sis_record_column(SIS_ENROLLMENT,
-													 "is_primary");
+	sis_links_init(&state->links);
 	initStringInfo(&state->term_id);
 	initStringInfo(&state->course_id);
 	initStringInfo(&state->contact_id);
-	initStringInfo(&state->link_id);
 	return state;
 }
 

@@ -16,7 +16,9 @@
 #include "lib/bloomfilter.h"
 #include "utils/memutils.h"
 
+#include "base/value.h"
 #include "provider/csvset.h"
+#include "provider/links.h"
 #include "provider/oneroster.h"
 
 /*
@@ -40,10 +42,7 @@ typedef struct OneRoster
 	int			staff_state_id;
 	int			student_school;
 	int			staff_school;
-	int			link_student;
-	int			link_contact;
-	int			link_relationship;
-	StringInfoData link_id;
+	SisLinks	links;
 	bool		role_known;		/* of the user whose row it is */
 } OneRoster;
 
@@ -83,7 +82,7 @@ org_types(SisCsvTable *table)
 	SisValue	type;
 
 	if (sis_csv_readable(table, ORG_TYPE, &type) && type.data != NULL &&
-		!sis_csv_is(type, "school"))
+		!sis_value_is(type, "school"))
 		return 0;
 	return SIS_TYPE_BIT(SIS_SCHOOL);
 }
@@ -109,7 +108,7 @@ org_row(SisCsvTable *table)
 {
 	SisValue	type = sis_csv_value(table, ORG_TYPE);
 
-	if (sis_csv_is(type, "district"))
+	if (sis_value_is(type, "district"))
 		take_district(table, table->state);
 	if (table->types == 0)
 		return;
@@ -263,28 +262,15 @@ begin_user(SisCsvTable *table, SisRecordType type)
 
 static void
 put_link(SisCsvTable *table, SisValue student, SisValue contact,
-		 SisValue relationship)
+		 const char *relationship)
 {
 	OneRoster  *state = table->state;
 	SisRecord  *record;
-	SisValue	ends[2];
 
 	record = sis_csv_begin(table, sis_csv_type_index(table->file,
 													 SIS_STUDENT_CONTACT));
-	ends[0] = student;
-	ends[1] = contact;
-	sis_made_id(&state->link_id, ends, 2);
-	sis_record_set(record, SIS_COL_SOURCE_ID, state->link_id.data,
-				   state->link_id.len);
-	sis_record_set(record, state->link_student, student.data, student.len);
-	sis_record_set(record, state->link_contact, contact.data, contact.len);
-	sis_record_set(record, state->link_relationship, relationship.data,
-				   relationship.len);
-	if (relationship.data == NULL)
-		record->keep |= SIS_COLUMN_BIT(state->link_relationship);
-
-	/* a student names the contact, and the contact the student */
-	record->repeats = true;
+	sis_link_oneroster_contact(&state->links, record, student, contact,
+							   relationship);
 	if (!state->role_known)
 		record->part = SIS_PART_MAYBE;
 	sis_csv_put(table);
@@ -299,8 +285,6 @@ put_links(SisCsvTable *table, SisRecordType type, const char *relationship)
 {
 	SisValue	self = sis_csv_value(table, USER_SOURCED_ID);
 	SisValue	agents = sis_csv_value(table, USER_AGENTS);
-	SisValue	none = {NULL, 0};
-	SisValue	relation = none;
 	const char *p = agents.data;
 	const char *end;
 
@@ -312,8 +296,6 @@ put_links(SisCsvTable *table, SisRecordType type, const char *relationship)
 					   USER_SOURCED_ID, "the user's ID is missing");
 		return;
 	}
-	if (relationship != NULL)
-		relation = sis_trim(relationship, strlen(relationship));
 	end = agents.data + agents.len;
 	while (p < end)
 	{
@@ -325,9 +307,9 @@ put_links(SisCsvTable *table, SisRecordType type, const char *relationship)
 		if (agent.data == NULL)
 			continue;
 		if (type == SIS_STUDENT)
-			put_link(table, self, agent, none);
+			put_link(table, self, agent, NULL);
 		else
-			put_link(table, agent, self, relation);
+			put_link(table, agent, self, relationship);
 	}
 }
 
@@ -383,7 +365,7 @@ user_row_v1p1(SisCsvTable *table)
 		begin_user(table, type);
 		sis_csv_put(table);
 		if (type != SIS_STAFF)
-			put_links(table, type, sis_oneroster_relationship(role));
+			put_links(table, type, sis_oneroster_relationship(SIS_ROLE_BIT(role)));
 	}
 }
 
@@ -452,7 +434,7 @@ role_row(SisCsvTable *table)
 		record = sis_csv_begin(table, k);
 		record->repeats = true;
 		if (type != SIS_CONTACT && org.data != NULL &&
-			sis_csv_is(sis_csv_value(table, ROLE_TYPE), "primary"))
+			sis_value_is(sis_csv_value(table, ROLE_TYPE), "primary"))
 		{
 			int			column = type == SIS_STUDENT ?
 				state->student_school : state->staff_school;
@@ -540,21 +522,18 @@ user_types_v1p2(SisCsvTable *table)
 	return types;
 }
 
-/* What the user is to the students; NULL when there are two answers. */
+/* What the user is to the students. */
 static const char *
 contact_relationship(const OneRoster *state, SisValue user)
 {
-	const char *result = NULL;
+	int			roles = 0;
 
 	for (int role = SIS_ROLE_PARENT; role <= SIS_ROLE_RELATIVE; role++)
 	{
-		if (!may_have_role(state, user, (SisUserRole) role))
-			continue;
-		if (result != NULL)
-			return NULL;
-		result = sis_oneroster_relationship((SisUserRole) role);
+		if (may_have_role(state, user, (SisUserRole) role))
+			roles |= SIS_ROLE_BIT(role);
 	}
-	return result;
+	return sis_oneroster_relationship(roles);
 }
 
 static void
@@ -679,13 +658,7 @@ start(SisSink *sink)
 	state->staff_state_id = sis_record_column(SIS_STAFF, "state_id");
 	state->student_school = sis_record_column(SIS_STUDENT, "school_source_id");
 	state->staff_school = sis_record_column(SIS_STAFF, "school_source_id");
-	state->link_student = sis_record_column(SIS_STUDENT_CONTACT,
-											"student_source_id");
-	state->link_contact = sis_record_column(SIS_STUDENT_CONTACT,
-											"contact_source_id");
-	state->link_relationship = sis_record_column(SIS_STUDENT_CONTACT,
-												 "relationship");
-	initStringInfo(&state->link_id);
+	sis_links_init(&state->links);
 	return state;
 }
 

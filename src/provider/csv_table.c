@@ -11,14 +11,8 @@
 #include "miscadmin.h"
 #include "utils/json.h"
 
+#include "base/value.h"
 #include "provider/csvset.h"
-
-bool
-sis_csv_is(SisValue value, const char *word)
-{
-	return value.len == (int) strlen(word) &&
-		pg_strncasecmp(value.data, word, value.len) == 0;
-}
 
 int
 sis_csv_type_index(const SisCsvFile *file, SisRecordType type)
@@ -363,7 +357,7 @@ is_deleted(const SisCsvTable *table)
 		return false;
 	value.data = table->fields[table->status_field].data;
 	value.len = table->fields[table->status_field].len;
-	return sis_csv_is(value, "tobedeleted") || sis_csv_is(value, "inactive");
+	return sis_value_is(value, "tobedeleted") || sis_value_is(value, "inactive");
 }
 
 /*

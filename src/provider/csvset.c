@@ -279,11 +279,11 @@ take_manifest_mode(CsvSet *set, const char *source, int64 line,
 	FileMode	before;
 
 	entry->file = psprintf("%.*s.csv", file.len, file.data);
-	if (sis_csv_is(value, "absent"))
+	if (sis_value_is(value, "absent"))
 		entry->mode = MODE_ABSENT;
-	else if (sis_csv_is(value, "bulk"))
+	else if (sis_value_is(value, "bulk"))
 		entry->mode = MODE_BULK;
-	else if (sis_csv_is(value, "delta"))
+	else if (sis_value_is(value, "delta"))
 	{
 		entry->mode = MODE_DELTA;
 		set->is_delta = true;
@@ -325,7 +325,7 @@ take_manifest_row(CsvSet *set, const SisCsv *csv, const char *source)
 	file = after_prefix(property, "file.");
 	if (file.data != NULL)
 		return take_manifest_mode(set, source, sis_csv_line(csv), file, value);
-	if (sis_csv_is(property, "oneroster.version"))
+	if (sis_value_is(property, "oneroster.version"))
 		set->is_v1p2 = value.len >= 3 && strncmp(value.data, "1.2", 3) == 0;
 	return true;
 }

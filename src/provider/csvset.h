@@ -223,9 +223,6 @@ sis_csv_value(const SisCsvTable *table, int column)
 extern bool sis_csv_readable(const SisCsvTable *table, int column,
 							 SisValue *value);
 
-/* True when a value is that word, in any case. */
-extern bool sis_csv_is(SisValue value, const char *word);
-
 /*
  * Begins a record of the file's type of that index, and fills it by the
  * matrix.  It is table->record; sis_csv_put() hands it on.

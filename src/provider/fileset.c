@@ -14,6 +14,7 @@
 #include "format/zip.h"
 #include "provider/fileset.h"
 #include "transport/directory.h"
+#include "transport/filename.h"
 #include "transport/sftp.h"
 
 #define MAX_LISTED	20			/* files named in a detail */
@@ -25,14 +26,6 @@ typedef struct Found
 	int64		size;
 	pg_time_t	mtime;
 } Found;
-
-static bool
-is_zip(const char *name)
-{
-	size_t		len = strlen(name);
-
-	return len > 4 && pg_strcasecmp(name + len - 4, ".zip") == 0;
-}
 
 static char *
 list_names(const Found *found, int n)
@@ -63,7 +56,7 @@ choose(SisFileSet *set, const Found *found, int n, int *zip,
 	set->files = palloc(Max(n, 1) * sizeof(SisSetFile));
 	for (int i = 0; i < n; i++)
 	{
-		if (is_zip(found[i].name))
+		if (sis_has_suffix(found[i].name, SIS_ZIP_SUFFIX))
 		{
 			*zip = i;
 			nzips++;

@@ -18,6 +18,8 @@ typedef enum SisUserRole
 	SIS_ROLE_UNKNOWN
 } SisUserRole;
 
+#define SIS_ROLE_BIT(role)	(1 << (role))
+
 /* The types that a user may be. */
 #define SIS_PERSON_TYPES \
 	(SIS_TYPE_BIT(SIS_STUDENT) | SIS_TYPE_BIT(SIS_STAFF) | \
@@ -29,8 +31,14 @@ extern SisUserRole sis_oneroster_role(SisValue name);
 /* The type of a user in that role, as SIS_TYPE_BIT; unknown: any of them. */
 extern int	sis_oneroster_types(SisUserRole role);
 
-/* What a contact in that role is to a student; NULL: nothing can be said. */
-extern const char *sis_oneroster_relationship(SisUserRole role);
+/*
+ * What a contact in those roles (SIS_ROLE_BITs) is to a student; NULL: nothing
+ * can be said, or there are two answers.
+ */
+extern const char *sis_oneroster_relationship(int roles);
+
+/* Does the type of one of a user's IDs call it the state's? */
+extern bool sis_oneroster_is_state(SisValue id_type);
 
 /*
  * The state's ID in a list such as "{Fed:88412},{State:0093321}"; data NULL

@@ -10,6 +10,7 @@
 
 #include "utils/memutils.h"
 
+#include "base/value.h"
 #include "provider/oneroster.h"
 #include "provider/oneroster_map.h"
 
@@ -145,7 +146,7 @@ sis_oneroster_map_create(const SisOneRoster *roster)
 	map->row_cxt = AllocSetContextCreate(CurrentMemoryContext,
 										 "sis_sync OneRoster record",
 										 ALLOCSET_DEFAULT_SIZES);
-	initStringInfo(&map->link_id);
+	sis_links_init(&map->links);
 
 	add_map(map, wants, SIS_SCHOOL, COLUMNS(org_columns));
 	add_map(map, wants, SIS_TERM, COLUMNS(session_columns));
@@ -169,12 +170,6 @@ sis_oneroster_map_create(const SisOneRoster *roster)
 		map->state_id_column[type] = sis_record_column(type, "state_id");
 	}
 	map->roles_column = sis_record_column(SIS_STAFF, "roles");
-	map->link_student = sis_record_column(SIS_STUDENT_CONTACT,
-										  "student_source_id");
-	map->link_contact = sis_record_column(SIS_STUDENT_CONTACT,
-										  "contact_source_id");
-	map->link_relationship = sis_record_column(SIS_STUDENT_CONTACT,
-											   "relationship");
 	map->demographic_columns =
 		SIS_COLUMN_BIT(sis_record_column(SIS_STUDENT, "birth_date")) |
 		SIS_COLUMN_BIT(sis_record_column(SIS_STUDENT, "gender"));
@@ -209,13 +204,13 @@ sis_oneroster_is_deleted(const SisJsonNode *node)
 {
 	SisValue	status = sis_json_find(node, "status");
 
-	return status.data != NULL && (sis_oneroster_is(status, "tobedeleted") ||
-								   sis_oneroster_is(status, "inactive"));
+	return sis_value_is(status, "tobedeleted") ||
+		sis_value_is(status, "inactive");
 }
 
 void
-sis_oneroster_reject(SisRestCall *call, int types, SisValue id, const char *column,
-	   const char *reason)
+sis_oneroster_reject(SisRestCall *call, int types, SisValue id,
+					 const char *column, const char *reason)
 {
 	SisReject	reject = {0};
 
@@ -283,16 +278,17 @@ put_org(SisOneRosterMap *map, SisRestCall *call, const SisJsonNode *node)
 {
 	SisValue	type = sis_json_find(node, "type");
 
-	if (type.data != NULL && sis_oneroster_is(type, "district"))
+	if (sis_value_is(type, "district"))
 		take_district(map, node);
-	if (type.data != NULL && !sis_oneroster_is(type, "school"))
+	if (type.data != NULL && !sis_value_is(type, "school"))
 		return;
 	call->sink->row_read(call->sink, SIS_TYPE_BIT(SIS_SCHOOL));
 
 	/* it may be a school; but a deleted one needs no more than its ID */
 	if (type.data == NULL && !sis_oneroster_is_deleted(node))
-		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_SCHOOL), sis_json_find(node, "sourcedId"),
-			   "type", "type is missing");
+		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_SCHOOL),
+							 sis_json_find(node, "sourcedId"), "type",
+							 "type is missing");
 	else
 		sis_oneroster_put(call, sis_oneroster_begin(map, SIS_SCHOOL, call, node));
 }
@@ -358,7 +354,8 @@ sis_oneroster_map_reject(SisOneRosterMap *map,
 	if (collection == SIS_OR_USERS)
 	{
 		call->sink->row_read(call->sink, SIS_TYPE_BIT(SIS_STUDENT_CONTACT));
-		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_STUDENT_CONTACT), none, NULL, problem);
+		sis_oneroster_reject(call, SIS_TYPE_BIT(SIS_STUDENT_CONTACT), none,
+							 NULL, problem);
 	}
 }
 

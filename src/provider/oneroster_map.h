@@ -6,6 +6,7 @@
 #define SIS_ONEROSTER_MAP_H
 
 #include "provider/jsonmap.h"
+#include "provider/links.h"
 #include "provider/oneroster_rest.h"
 
 struct SisOneRosterMap
@@ -19,26 +20,15 @@ struct SisOneRosterMap
 	int			ndistricts;
 	char	   *district_id;	/* of the first */
 	bool		has_agents;
+	SisLinks	links;
 
 	/* columns that functions fill */
 	int			school_column[SIS_N_RECORD_TYPES];
 	int			schools_column[SIS_N_RECORD_TYPES];
 	int			state_id_column[SIS_N_RECORD_TYPES];
 	int			roles_column;
-	int			link_student;
-	int			link_contact;
-	int			link_relationship;
 	uint64		demographic_columns;
-	StringInfoData link_id;
 };
-
-/* Is a value that word, in any case? */
-static inline bool
-sis_oneroster_is(SisValue value, const char *word)
-{
-	return value.len == (int) strlen(word) &&
-		pg_strncasecmp(value.data, word, value.len) == 0;
-}
 
 /* The ID in a reference, or the plain ID. */
 static inline SisValue

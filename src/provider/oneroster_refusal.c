@@ -141,7 +141,7 @@ clock_difference(const SisRestCall *call)
 	if (theirs == 0)
 		return 0;
 	difference = theirs - timestamptz_to_time_t(GetCurrentTimestamp());
-	return Abs(difference) > CLOCK_TOLERANCE ? difference : 0;
+	return llabs(difference) > CLOCK_TOLERANCE ? difference : 0;
 }
 
 /* ----------
@@ -168,7 +168,7 @@ fail_oauth1(SisOneRoster *roster, SisRestCall *call)
 	if (ahead != 0)
 		return fail_credentials(roster, call,
 								psprintf("The request was signed at a time that is %lld seconds %s the clock of the service.",
-										 (long long) Abs(ahead),
+										 llabs(ahead),
 										 ahead > 0 ? "behind" : "ahead of"),
 								"Set the clock of the database host: a signature holds for some minutes only.");
 	return fail_credentials(roster, call,

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 #include "base/textlist.h"
-
+#include "base/value.h"
 #include "provider/oneroster.h"
 #include "provider/oneroster_map.h"
 
@@ -25,7 +25,7 @@ typedef struct Roles
 	SisValue	single;			/* else the one role */
 	int			types;			/* SIS_TYPE_BITs; 0: see problem */
 	const char *problem;
-	bool		is_contact[SIS_ROLE_UNKNOWN];	/* as which kind of contact */
+	int			roles;			/* SIS_ROLE_BITs */
 } Roles;
 
 static void
@@ -40,7 +40,7 @@ add_role(Roles *roles, SisValue name)
 		return;
 	}
 	roles->types |= sis_oneroster_types(role);
-	roles->is_contact[role] = sis_oneroster_relationship(role) != NULL;
+	roles->roles |= SIS_ROLE_BIT(role);
 }
 
 /*
@@ -63,23 +63,6 @@ read_roles(const SisOneRosterMap *map, const SisJsonNode *node, Roles *roles)
 	}
 	else
 		add_role(roles, roles->single);
-}
-
-/* What a contact is to students; NULL when there are two answers. */
-static const char *
-relationship_of(const Roles *roles)
-{
-	const char *result = NULL;
-
-	for (int role = 0; role < SIS_ROLE_UNKNOWN; role++)
-	{
-		if (!roles->is_contact[role])
-			continue;
-		if (result != NULL)
-			return NULL;
-		result = sis_oneroster_relationship((SisUserRole) role);
-	}
-	return result;
 }
 
 static int
@@ -145,7 +128,7 @@ set_listed_roles(SisOneRosterMap *map, SisRecord *record,
 			continue;
 		schools[nschools++] = org;
 		if (primary.data == NULL &&
-			sis_oneroster_is(sis_json_find(item, "roleType"), "primary"))
+			sis_value_is(sis_json_find(item, "roleType"), "primary"))
 			primary = org;
 	}
 	add_sorted(record, map->schools_column[record->type], schools, nschools);
@@ -205,13 +188,10 @@ state_id_of(const SisJsonNode *node)
 
 	for (int i = 0; i < n; i++)
 	{
-		SisValue	type = sis_json_find(sis_json_item(ids, i), "type");
+		const SisJsonNode *item = sis_json_item(ids, i);
 
-		for (int p = 0; p + 5 <= type.len; p++)
-		{
-			if (pg_strncasecmp(type.data + p, "state", 5) == 0)
-				return sis_json_find(sis_json_item(ids, i), "identifier");
-		}
+		if (sis_oneroster_is_state(sis_json_find(item, "type")))
+			return sis_json_find(item, "identifier");
 	}
 	return none;
 }
@@ -221,26 +201,12 @@ put_link(SisOneRosterMap *map, SisRestCall *call, const SisJsonNode *node,
 		 SisValue student, SisValue contact, const char *relationship)
 {
 	SisRecord  *record = map->record;
-	SisValue	ends[2];
 
 	sis_record_reset(record, SIS_STUDENT_CONTACT, call->collection,
 					 call->line);
 	record->last_modified = sis_json_find(node, "dateLastModified");
-	ends[0] = student;
-	ends[1] = contact;
-	sis_made_id(&map->link_id, ends, 2);
-	sis_record_set(record, SIS_COL_SOURCE_ID, map->link_id.data,
-				   map->link_id.len);
-	sis_record_set(record, map->link_student, student.data, student.len);
-	sis_record_set(record, map->link_contact, contact.data, contact.len);
-	if (relationship != NULL)
-		sis_record_set(record, map->link_relationship, relationship,
-					   (int) strlen(relationship));
-	else
-		record->keep |= SIS_COLUMN_BIT(map->link_relationship);
-
-	/* a student names the contact, and the contact the student */
-	record->repeats = true;
+	sis_link_oneroster_contact(&map->links, record, student, contact,
+							   relationship);
 	sis_oneroster_put(call, record);
 }
 
@@ -378,7 +344,7 @@ sis_oneroster_put_user(SisOneRosterMap *map, SisRestCall *call,
 			put_person(map, type, call, node, &roles);
 			if (type != SIS_STAFF && !deleted)
 				put_links(map, call, node, agents, type,
-						  type == SIS_CONTACT ? relationship_of(&roles) : NULL);
+						  sis_oneroster_relationship(roles.roles));
 		}
 	}
 }

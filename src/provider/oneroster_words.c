@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/value.h"
 #include "provider/oneroster.h"
 
 SisUserRole
@@ -30,10 +31,9 @@ sis_oneroster_role(SisValue name)
 		{"systemAdministrator", SIS_ROLE_STAFF}
 	};
 
-	for (int i = 0; name.data != NULL && i < (int) lengthof(roles); i++)
+	for (int i = 0; i < (int) lengthof(roles); i++)
 	{
-		if (name.len == (int) strlen(roles[i].name) &&
-			pg_strncasecmp(name.data, roles[i].name, name.len) == 0)
+		if (sis_value_is(name, roles[i].name))
 			return roles[i].role;
 	}
 	return SIS_ROLE_UNKNOWN;
@@ -59,19 +59,32 @@ sis_oneroster_types(SisUserRole role)
 }
 
 const char *
-sis_oneroster_relationship(SisUserRole role)
+sis_oneroster_relationship(int roles)
 {
-	switch (role)
+	switch (roles & (SIS_ROLE_BIT(SIS_ROLE_PARENT) |
+					 SIS_ROLE_BIT(SIS_ROLE_GUARDIAN) |
+					 SIS_ROLE_BIT(SIS_ROLE_RELATIVE)))
 	{
-		case SIS_ROLE_PARENT:
+		case SIS_ROLE_BIT(SIS_ROLE_PARENT):
 			return "parent";
-		case SIS_ROLE_GUARDIAN:
+		case SIS_ROLE_BIT(SIS_ROLE_GUARDIAN):
 			return "guardian";
-		case SIS_ROLE_RELATIVE:
+		case SIS_ROLE_BIT(SIS_ROLE_RELATIVE):
 			return "relative";
 		default:
 			return NULL;
 	}
+}
+
+bool
+sis_oneroster_is_state(SisValue id_type)
+{
+	for (int i = 0; i + 5 <= id_type.len; i++)
+	{
+		if (pg_strncasecmp(id_type.data + i, "state", 5) == 0)
+			return true;
+	}
+	return false;
 }
 
 SisValue
@@ -85,13 +98,16 @@ sis_oneroster_state_id(SisValue list)
 	{
 		const char *close = memchr(p, '}', end - p);
 		const char *colon;
+		SisValue	id_type;
 
 		if (close == NULL)
 			break;
 		colon = memchr(p, ':', close - p);
-		for (const char *q = p + 1; colon != NULL && q + 5 <= colon; q++)
+		if (colon != NULL)
 		{
-			if (pg_strncasecmp(q, "state", 5) == 0)
+			id_type.data = p + 1;
+			id_type.len = (int) (colon - p - 1);
+			if (sis_oneroster_is_state(id_type))
 				return sis_trim(colon + 1, (int) (close - colon - 1));
 		}
 		p = close;

@@ -117,12 +117,6 @@ sis_rest_set_spool(SisRest *rest, SisRecordSpool *spool)
 	rest->spool = spool;
 }
 
-SisFailure *
-sis_rest_failure(const SisRest *rest)
-{
-	return rest->failure;
-}
-
 int
 sis_rest_max_connections(const SisRest *rest)
 {

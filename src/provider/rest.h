@@ -129,8 +129,6 @@ extern void sis_rest_close(SisRest *rest);
 /* Where records go from now on: a pull that is started again needs a new one. */
 extern void sis_rest_set_spool(SisRest *rest, SisRecordSpool *spool);
 
-extern SisFailure *sis_rest_failure(const SisRest *rest);
-
 /* A new call, all zero, to be filled and added. */
 extern SisRestCall *sis_rest_call(SisRest *rest);
 

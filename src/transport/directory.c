@@ -21,11 +21,7 @@
 #include "utils/memutils.h"
 
 #include "transport/directory.h"
-
-#define CSV_SUFFIX	".csv"
-#define ZIP_SUFFIX	".zip"
-
-#define MAX_FILES	10000
+#include "transport/filename.h"
 
 struct SisFileReader
 {
@@ -35,32 +31,6 @@ struct SisFileReader
 	int64		nread;
 	MemoryContextCallback callback;
 };
-
-static bool
-has_suffix(const char *name, const char *suffix)
-{
-	size_t		len = strlen(name);
-	size_t		slen = strlen(suffix);
-
-	return len > slen && pg_strcasecmp(name + len - slen, suffix) == 0;
-}
-
-/*
- * No file of a set has a name with other than printable ASCII characters, and
- * others would have to be checked before they could stand in a message.
- */
-static bool
-is_name_of_set(const char *name)
-{
-	if (name[0] == '.')
-		return false;
-	for (const char *p = name; *p != '\0'; p++)
-	{
-		if (*p < ' ' || *p > '~')
-			return false;
-	}
-	return has_suffix(name, CSV_SUFFIX) || has_suffix(name, ZIP_SUFFIX);
-}
 
 /* "No such file or directory." */
 static char *
@@ -148,12 +118,12 @@ is_folder(const char *path, SisFailure *failure)
 		sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
 				 system_detail(errno), NULL,
 				 "could not open %s \"%s\"",
-				 has_suffix(path, ZIP_SUFFIX) ? "file" : "folder", path);
+				 sis_has_suffix(path, SIS_ZIP_SUFFIX) ? "file" : "folder", path);
 		return -1;
 	}
 	if (S_ISDIR(st.st_mode))
 		return 1;
-	if (S_ISREG(st.st_mode) && has_suffix(path, ZIP_SUFFIX))
+	if (S_ISREG(st.st_mode) && sis_has_suffix(path, SIS_ZIP_SUFFIX))
 		return 0;
 	sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
 			 "It is neither a folder nor a zip file.",
@@ -224,12 +194,12 @@ sis_directory_list(const char *path, SisFailure *failure)
 	while ((entry = ReadDir(dir, path)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!is_name_of_set(entry->d_name))
+		if (!sis_is_name_of_set(entry->d_name))
 			continue;
-		if (directory->nfiles == MAX_FILES)
+		if (directory->nfiles == SIS_MAX_SET_FILES)
 		{
 			sis_fail(failure, SIS_ERR_MALFORMED, NULL,
-					 psprintf("At most %d are taken.", MAX_FILES),
+					 psprintf("At most %d are taken.", SIS_MAX_SET_FILES),
 					 "Take out those that are not of tonight's set.",
 					 "folder \"%s\" holds too many CSV files", path);
 			found = -1;

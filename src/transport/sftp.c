@@ -14,17 +14,14 @@
 #include "base/compat.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "transport/filename.h"
 #include "transport/sftp.h"
 #include "transport/spool.h"
 #include "transport/ssh.h"
 #include "utils/memutils.h"
 
-#define CSV_SUFFIX		".csv"
-#define ZIP_SUFFIX		".zip"
-
 #define MAX_LISTING		(4 * 1024 * 1024)	/* bytes: some 30,000 files */
 #define MAX_NAME		255		/* of a file, as file systems have it */
-#define MAX_FILES		10000	/* of a set, by their names */
 #define MAX_DOWNLOADS	100		/* each may take a megabyte of memory */
 #define MAX_FILE_SIZE	(INT64CONST(64) * 1024 * 1024 * 1024)
 #define MAX_ATTEMPTS	3
@@ -66,27 +63,12 @@ typedef enum Outcome
  * ----------
  */
 
+/* A name that the host gave must not lead out of its folder either. */
 static bool
-has_suffix(const char *name, const char *suffix)
+is_candidate(const char *name)
 {
-	size_t		len = strlen(name);
-	size_t		slen = strlen(suffix);
-
-	return len > slen && pg_strcasecmp(name + len - slen, suffix) == 0;
-}
-
-/* A name that cannot lead out of its folder, nor hide in a message. */
-static bool
-is_plain_name(const char *name)
-{
-	if (name[0] == '.' || name[0] == '\0' || strlen(name) > MAX_NAME)
-		return false;
-	for (const char *p = name; *p != '\0'; p++)
-	{
-		if (*p < ' ' || *p > '~' || *p == '/' || *p == '\\')
-			return false;
-	}
-	return true;
+	return sis_is_name_of_set(name) && strlen(name) <= MAX_NAME &&
+		strpbrk(name, "/\\") == NULL;
 }
 
 static char *
@@ -259,13 +241,6 @@ is_folder(const char *lines, const char *name)
 	return found;
 }
 
-static bool
-is_candidate(const char *name)
-{
-	return is_plain_name(name) &&
-		(has_suffix(name, CSV_SUFFIX) || has_suffix(name, ZIP_SUFFIX));
-}
-
 /* Says which files are to be downloaded; false when they are too many. */
 static bool
 choose_wanted(const Sftp *sftp, FileList *list, int ncsv)
@@ -301,7 +276,7 @@ pick_files(const Sftp *sftp, char *names, const char *lines, FileList *list)
 
 		CHECK_FOR_INTERRUPTS();
 		names[n] = '\0';
-		if (is_candidate(names) && ncandidates++ < MAX_FILES &&
+		if (is_candidate(names) && ncandidates++ < SIS_MAX_SET_FILES &&
 			!is_folder(lines, names))
 		{
 			if (list->nfiles == room)
@@ -312,14 +287,14 @@ pick_files(const Sftp *sftp, char *names, const char *lines, FileList *list)
 			file = &list->files[list->nfiles++];
 			memset(file, 0, sizeof(File));
 			file->name = pstrdup(names);
-			ncsv += has_suffix(names, CSV_SUFFIX) ? 1 : 0;
+			ncsv += sis_has_suffix(names, SIS_CSV_SUFFIX) ? 1 : 0;
 		}
 		names = next;
 	}
-	if (ncandidates > MAX_FILES || !choose_wanted(sftp, list, ncsv))
+	if (ncandidates > SIS_MAX_SET_FILES || !choose_wanted(sftp, list, ncsv))
 		return sis_fail(sftp->failure, SIS_ERR_MALFORMED, NULL,
 						psprintf("At most %d are taken, and %d of a name to be read.",
-								 MAX_FILES, MAX_DOWNLOADS),
+								 SIS_MAX_SET_FILES, MAX_DOWNLOADS),
 						"Take out those that are not of tonight's set.",
 						"folder \"%s\" of host \"%s\" holds too many CSV files",
 						sftp->folder, sis_ssh_host(sftp->ssh));
@@ -528,7 +503,7 @@ set_path(Sftp *sftp, const char *path)
 	while (len > 0 && folder[len - 1] == '/')
 		folder[--len] = '\0';
 	slash = strrchr(folder, '/');
-	if (slash != NULL && has_suffix(slash, ZIP_SUFFIX))
+	if (slash != NULL && sis_has_suffix(slash, SIS_ZIP_SUFFIX))
 	{
 		sftp->zip = slash + 1;
 		*slash = '\0';

@@ -273,16 +273,10 @@ sis_spool_blob(SisSpool *spool)
  */
 
 void
-sis_spool_reset(SisSpool *spool)
+sis_spool_free(SisSpool *spool)
 {
 	clean_up(spool);
 	spool->size = spool->nfile = spool->nmemory = 0;
-}
-
-void
-sis_spool_free(SisSpool *spool)
-{
-	sis_spool_reset(spool);
 	if (spool->memory != NULL)
 		pfree(spool->memory);
 	spool->memory = NULL;

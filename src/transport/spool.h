@@ -18,9 +18,6 @@ extern SisSpool *sis_spool_create(void);
  */
 extern void sis_spool_write(void *spool, const char *data, int len);
 
-/* Forgets all that was written; it can be filled again. */
-extern void sis_spool_reset(SisSpool *spool);
-
 extern int64 sis_spool_size(const SisSpool *spool);
 
 /* The bytes written so far; valid as long as the spool, until it is changed. */

@@ -17,7 +17,6 @@
 
 #include <csv.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "mb/pg_wchar.h"
 
@@ -583,13 +582,12 @@ same_as_libcsv(Buffer *ours, const char *text, int len)
 }
 
 static void
-run_mangled(uint64 seed, int iterations)
+run_mangled(int iterations)
 {
 	Buffer		whole = {0};
 	Buffer		parts = {0};
 	int			compared = 0;
 
-	seed_random(seed);
 	for (int i = 0; i < iterations; i++)
 	{
 		char		scratch[2048];
@@ -724,27 +722,16 @@ run_file(const char *path, bool dump)
 int
 main(int argc, char **argv)
 {
-	uint64		seed = (uint64) time(NULL);
-	int			iterations = 20000;
+	int			iterations;
 
 	if (argc == 3 && strcmp(argv[1], "--bench") == 0)
 		return run_file(argv[2], false);
 	if (argc == 3 && strcmp(argv[1], "--dump") == 0)
 		return run_file(argv[2], true);
 
-	for (int i = 1; i < argc; i++)
-	{
-		if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-			seed = strtoull(argv[++i], NULL, 10);
-		else
-			iterations = (int) strtol(argv[i], NULL, 10);
-	}
-
-	/* a text may end the harness: nothing may be left in a buffer then */
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("seed " UINT64_FORMAT "\n", seed);
+	iterations = (int) begin_checks(argc, argv, 20000);
 	run_cases();
 	run_limits();
-	run_mangled(seed, iterations);
+	run_mangled(iterations);
 	return finish_checks();
 }

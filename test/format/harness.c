@@ -1,7 +1,7 @@
 /*
  * harness.c
- *		What the harnesses of src/format share: counting checks, random
- *		numbers, buffers, time.
+ *		What the harnesses of src/format share: arguments, counting checks,
+ *		random numbers, buffers, time.
  */
 #include "postgres.h"
 
@@ -49,6 +49,26 @@ put_format(Buffer *buf, const char *format,...)
 	put_string(buf, text);
 }
 
+double
+begin_checks(int argc, char **argv, double amount)
+{
+	uint64		seed = (uint64) time(NULL);
+
+	for (int i = 1; i < argc; i++)
+	{
+		if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+			seed = strtoull(argv[++i], NULL, 10);
+		else
+			amount = strtod(argv[i], NULL);
+	}
+
+	/* an input may end the harness: nothing may be left in a buffer then */
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("seed " UINT64_FORMAT "\n", seed);
+	random_state = seed * UINT64CONST(0x9E3779B97F4A7C15) + 1;
+	return amount;
+}
+
 void
 check(bool ok, const char *format,...)
 {
@@ -72,12 +92,6 @@ finish_checks(void)
 {
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed > 0 ? 1 : 0;
-}
-
-void
-seed_random(uint64 seed)
-{
-	random_state = seed * UINT64CONST(0x9E3779B97F4A7C15) + 1;
 }
 
 uint32

@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "mb/pg_wchar.h"
 
@@ -518,23 +517,11 @@ bench(const char *path)
 int
 main(int argc, char **argv)
 {
-	uint64		seed = (uint64) time(NULL);
-	int			iterations = 20000;
+	int			iterations;
 
 	if (argc == 3 && strcmp(argv[1], "--bench") == 0)
 		return bench(argv[2]);
-	for (int i = 1; i < argc; i++)
-	{
-		if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-			seed = strtoull(argv[++i], NULL, 10);
-		else
-			iterations = (int) strtol(argv[i], NULL, 10);
-	}
-
-	/* a page may end the harness: nothing may be left in a buffer then */
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("seed " UINT64_FORMAT "\n", seed);
-	seed_random(seed);
+	iterations = (int) begin_checks(argc, argv, 20000);
 	run_cases();
 	run_limits();
 	run_mangled(iterations);

@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <locale.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "miscadmin.h"
 
@@ -729,24 +728,16 @@ run_zip_files(const char *folder)
 int
 main(int argc, char **argv)
 {
-	uint64		seed = (uint64) time(NULL);
-	double		limit = 20;
-	const char *folder = NULL;
+	const char *folder = ".";
+	double		limit;
 
-	for (int i = 1; i < argc; i++)
+	if (argc > 2 && strcmp(argv[1], "--zips") == 0)
 	{
-		if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-			seed = strtoull(argv[++i], NULL, 10);
-		else if (strcmp(argv[i], "--zips") == 0 && i + 1 < argc)
-			folder = argv[++i];
-		else
-			limit = strtod(argv[i], NULL);
+		folder = argv[2];
+		argc -= 2;
+		argv += 2;
 	}
-
-	/* a zip file may end the harness: nothing may be left in a buffer then */
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("seed " UINT64_FORMAT "\n", seed);
-	seed_random(seed);
+	limit = begin_checks(argc, argv, 20);
 	run_cases("C.UTF-8");
 	run_cases("C");
 	run_no_zips();
@@ -754,7 +745,7 @@ main(int argc, char **argv)
 	run_limits();
 	run_readers();
 	run_failing_reads();
-	run_zip_files(folder ? folder : ".");
+	run_zip_files(folder);
 
 	run_damage(limit);
 	return finish_checks();

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "common/jsonapi.h"
@@ -85,7 +86,8 @@ is_numeric(const char *token)
 {
 	const char *point = strchr(token, '.');
 	const char *e = strpbrk(token, "eE");
-	long		exponent = e != NULL ? strtol(e + 1, NULL, 10) : 0;
+	long		exponent = e != NULL ?
+		Max(Min(strtol(e + 1, NULL, 10), INT_MAX), -INT_MAX) : 0;
 	long		before = (long) strcspn(token, ".eE");
 	long		behind = point != NULL ? (long) strcspn(point + 1, "eE") : 0;
 
@@ -93,37 +95,77 @@ is_numeric(const char *token)
 		labs(exponent) < INT_MAX / 2;
 }
 
-static void
-look_at_scalar(void *state, char *token, JsonTokenType type)
+/* As of 16 a function may refuse; the lexer's arguments are others as of 17. */
+#if PG_VERSION_NUM >= 160000
+#define ACTION		JsonParseErrorType
+#define ACTION_END	return JSON_SUCCESS
+#else
+#define ACTION		void
+#define ACTION_END	return
+#endif
+#if PG_VERSION_NUM >= 170000
+#define LEXER(text, len) makeJsonLexContextCstringLen(NULL, text, len, PG_UTF8, true)
+#else
+#define LEXER(text, len) makeJsonLexContextCstringLen(text, len, PG_UTF8, true)
+#endif
+
+typedef struct Parse
 {
-	if (type == JSON_TOKEN_NUMBER && !is_numeric(token))
-		*(bool *) state = false;
+	FuzzJson   *found;
+	int			depth;
+} Parse;
+
+static ACTION
+go_deeper(void *state)
+{
+	Parse	   *parse = state;
+
+	parse->depth++;
+	parse->found->depth = Max(parse->found->depth, parse->depth);
+	ACTION_END;
 }
 
-static bool
-is_json(const char *data, size_t len, bool *fits)
+static ACTION
+come_back(void *state)
 {
-	char	   *copy = pnstrdup(data, len);
-	JsonLexContext *lex = makeJsonLexContextCstringLen(copy, (int) len,
-													   PG_UTF8, true);
-	JsonSemAction sem = {.semstate = fits, .scalar = look_at_scalar};
+	((Parse *) state)->depth--;
+	ACTION_END;
+}
 
-	*fits = true;
-	return fuzz_is_text(data, len) && pg_parse_json(lex, &sem) == JSON_SUCCESS;
+static ACTION
+look_at_scalar(void *state, char *token, JsonTokenType type)
+{
+	FuzzJson   *found = ((Parse *) state)->found;
+
+	if (type == JSON_TOKEN_NUMBER)
+	{
+		found->beyond_numeric |= !is_numeric(token);
+		found->large |= !isfinite(strtod(token, NULL)) || strlen(token) > 18;
+	}
+	ACTION_END;
 }
 
 bool
-fuzz_is_json(const char *data, size_t len)
+fuzz_parse_json(const char *data, size_t len, FuzzJson *found)
 {
-	bool		fits;
+	char	   *copy = pnstrdup(data, len);
+	Parse		parse = {found, 0};
+	JsonSemAction sem = {
+		.semstate = &parse,
+		.object_start = go_deeper, .object_end = come_back,
+		.array_start = go_deeper, .array_end = come_back,
+		.scalar = look_at_scalar
+	};
 
-	return is_json(data, len, &fits);
+	memset(found, 0, sizeof(*found));
+	return fuzz_is_text(data, len) &&
+		pg_parse_json(LEXER(copy, (int) len), &sem) == JSON_SUCCESS;
 }
 
 bool
 fuzz_is_jsonb(const char *data, size_t len)
 {
-	bool		fits;
+	FuzzJson	found;
 
-	return is_json(data, len, &fits) && fits;
+	return fuzz_parse_json(data, len, &found) && !found.beyond_numeric;
 }

@@ -38,11 +38,18 @@ extern bool fuzz_is_text(const char *data, size_t len);
 extern uint32 fuzz_character(const unsigned char *p, const unsigned char *end,
 							 int *len);
 
-/*
- * Would PostgreSQL take a text as json, and as jsonb?  By its own JSON parser,
- * and the limits of numeric.
- */
-extern bool fuzz_is_json(const char *data, size_t len);
+/* What PostgreSQL's own JSON parser sees in a text. */
+typedef struct FuzzJson
+{
+	int			depth;
+	bool		large;			/* a number that may not fit 64 bits, nor a double */
+	bool		beyond_numeric; /* a number that numeric cannot hold */
+} FuzzJson;
+
+/* Does it take the text? */
+extern bool fuzz_parse_json(const char *data, size_t len, FuzzJson *found);
+
+/* And would jsonb? */
 extern bool fuzz_is_jsonb(const char *data, size_t len);
 
 #endif

@@ -10,12 +10,7 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include <json-c/json.h>
-
-#include "common/jsonapi.h"
-#include "mb/pg_wchar.h"
 
 #include "format/json.h"
 #include "fuzz.h"
@@ -118,69 +113,24 @@ read_page(Outcome *out, SisJson *json, const char *array, const char *data,
  * ----------
  */
 
-/* Of a text that PostgreSQL takes: is there what we do not? */
-typedef struct Limits
-{
-	int			depth;
-	bool		deep;
-	bool		large_number;
-} Limits;
-
-static void
-go_deeper(void *state)
-{
-	Limits	   *limits = state;
-
-	limits->deep |= ++limits->depth > SIS_JSON_MAX_DEPTH - 1;
-}
-
-static void
-come_back(void *state)
-{
-	((Limits *) state)->depth--;
-}
-
-/* json-c refuses whole numbers beyond 64 bits, and we what is no double. */
-static void
-look_at_scalar(void *state, char *token, JsonTokenType type)
-{
-	if (type == JSON_TOKEN_NUMBER &&
-		(!isfinite(strtod(token, NULL)) || strlen(token) > 18))
-		((Limits *) state)->large_number = true;
-}
-
-static bool
-is_json(const char *data, int len, Limits *limits)
-{
-	char	   *copy = pnstrdup(data, len);
-	JsonLexContext *lex = makeJsonLexContextCstringLen(copy, len, PG_UTF8, true);
-	JsonSemAction sem = {
-		.semstate = limits,
-		.object_start = go_deeper, .object_end = come_back,
-		.array_start = go_deeper, .array_end = come_back,
-		.scalar = look_at_scalar
-	};
-
-	return pg_parse_json(lex, &sem) == JSON_SUCCESS;
-}
-
 static void
 compare_with_postgres(const Outcome *out, const char *data, int len)
 {
-	Limits		limits = {0};
+	FuzzJson	json;
 	int			blanks = 0;
 
 	/* bad bytes, and what is no object, are another matter */
 	while (blanks < len && strchr(" \t\r\n", data[blanks]) != NULL)
 		blanks++;
 	if (!fuzz_is_text(data, len) || blanks == len || data[blanks] != '{' ||
-		!is_json(data, len, &limits))
+		!fuzz_parse_json(data, len, &json))
 		return;
-	FUZZ_CHECK(out->problem != SIS_JSON_SYNTAX || limits.deep ||
-			   limits.large_number || !out->sound, "it is JSON");
+	/* json-c refuses whole numbers beyond 64 bits, we what is no double */
+	FUZZ_CHECK(out->problem != SIS_JSON_SYNTAX || json.large || !out->sound ||
+			   json.depth >= SIS_JSON_MAX_DEPTH, "it is JSON");
 	FUZZ_CHECK(out->problem != SIS_JSON_CUT && out->problem != SIS_JSON_HTML,
 			   "it is whole");
-	FUZZ_CHECK(out->problem != SIS_JSON_TOO_DEEP || limits.deep,
+	FUZZ_CHECK(out->problem != SIS_JSON_TOO_DEEP || json.depth >= SIS_JSON_MAX_DEPTH,
 			   "it is not deep");
 }
 
@@ -189,14 +139,14 @@ static void
 check_sound(const char *data, int len)
 {
 	char	   *copy = pnstrdup(data, len);
-	Limits		limits = {0};
+	FuzzJson	json;
 
 	for (int i = 0; i < len; i++)
 	{
 		if ((unsigned char) copy[i] < ' ')
 			copy[i] = ' ';
 	}
-	FUZZ_CHECK(is_json(copy, len, &limits), "it is no JSON");
+	FUZZ_CHECK(fuzz_parse_json(copy, len, &json), "it is no JSON");
 }
 
 /* The array, of the page as one document. */
@@ -235,6 +185,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	int			len = (int) size;
 	int			piece = 1 + (int) (fuzz_hash(data, size) % 13);
 	SisJson    *json = sis_json_create();
+	FuzzJson	found;
 
 	for (int i = 0; i < 2; i++)
 	{
@@ -246,7 +197,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 		if (array != NULL && whole.result == SIS_JSON_END && whole.sound)
 		{
 			compare_whole(&whole, text, len);
-			FUZZ_CHECK(fuzz_is_json(whole.records.data, whole.records.len),
+			FUZZ_CHECK(fuzz_parse_json(whole.records.data, whole.records.len, &found),
 					   "no json: %s", whole.records.data);
 		}
 		read_page(&pieces, json, array, text, len, piece);

@@ -88,6 +88,22 @@ sub new
 	return $self;
 }
 
+# A small district with what makes rows repeat: a teacher and a student at two
+# schools, a second teacher in a section, two contacts of one student and a
+# contact of two.
+sub with_repeats
+{
+	my ($class) = @_;
+	my $self = $class->new(seed => 7, schools => 2, students => 60, staff => 8,
+		sections => 16, contacts => 60, enroll => 3);
+
+	$self->set('staff', 'stf-00001', schools => [ 'sch-001', 'sch-002' ]);
+	$self->set('student', 'stu-000001', schools => [ 'sch-001', 'sch-002' ]);
+	$self->enroll('sec-00001', 'stf-00003', 'teacher', primary => 'false');
+	$self->add('link', student => 'stu-000001', contact => 'con-000002');
+	return $self;
+}
+
 # The date so many days from now, in UTC.
 sub today
 {

@@ -20,7 +20,7 @@ use warnings;
 use IO::Socket::INET ();
 use POSIX ();
 
-my @running;
+my @running;					# of both packages
 
 # Makes a key pair: {file, private (text), public (line), type}.
 sub key
@@ -194,10 +194,9 @@ package Sshd::Proxy;
 
 use strict;
 use warnings;
+use parent -norequire, 'Sshd';
 use IO::Select ();
 use IO::Socket::INET ();
-
-my @proxies;
 
 # dir: an empty folder of its own; port: where to forward to; limit: bytes.
 sub new
@@ -216,11 +215,9 @@ sub new
 		$self->serve while 1;
 	}
 	close $listen;
-	push @proxies, $self;
+	push @running, $self;
 	return $self;
 }
-
-sub port { return $_[0]{port}; }
 
 sub stalled { return -f "$_[0]{dir}/stalled"; }
 
@@ -291,28 +288,6 @@ sub serve
 		}
 	}
 	return;
-}
-
-sub stop
-{
-	my ($self) = @_;
-
-	local $?;
-	return if !$self->{pid};
-	kill 'TERM', $self->{pid};
-	waitpid($self->{pid}, 0);
-	delete $self->{pid};
-	@proxies = grep { $_ != $self } @proxies;
-	return;
-}
-
-END
-{
-	local $?;
-	if ($$ == $owner)
-	{
-		$_->stop for my @list = @proxies;
-	}
 }
 
 1;

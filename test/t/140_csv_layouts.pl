@@ -11,20 +11,13 @@ use SisTest;
 my $node = SisTest->new->start;
 my $db = $node->fresh_db('layouts');
 
-# With what makes rows repeat: a teacher and a student at two schools, a second
-# teacher in a section, two contacts of one student and a contact of two.
 sub district
 {
-	my $d = District->new(seed => 7, schools => 2, students => 60, staff => 8,
-		sections => 16, contacts => 60, enroll => 3);
+	my $d = District->with_repeats;
 
 	$d->set('staff', $_, role => 'administrator', title => 'Principal')
 	  for $d->add('staff', schools => ['sch-001']),
 	  $d->add('staff', schools => ['sch-002']);
-	$d->set('staff', 'stf-00001', schools => [ 'sch-001', 'sch-002' ]);
-	$d->set('student', 'stu-000001', schools => [ 'sch-001', 'sch-002' ]);
-	$d->enroll('sec-00001', 'stf-00003', 'teacher', primary => 'false');
-	$d->add('link', student => 'stu-000001', contact => 'con-000002');
 	return $d;
 }
 

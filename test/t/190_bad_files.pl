@@ -29,7 +29,7 @@ my %odd = (
 	middle => "two\nlines",
 	username => '1.23E+15',
 	number => '007');
-$d->set('student', 'stu-000150', %odd);
+$d->set('student', 'stu-000150', map { $_ => encode('UTF-8', $odd{$_}) } keys %odd);
 $d->set('student', 'stu-000151', schools => [ $d->ids('school', 0, 2) ]);
 $d->set('student', 'stu-000152', grade => 'KG');
 $d->write($good);
@@ -343,7 +343,8 @@ my @zips = (
 	[ 'empty', 'SI007', zip_file('a.zip', '') ],
 	[ 'no zip at all', 'SI006', zip_file('a.zip', '<html>please log in</html>' x 10) ],
 	[ 'names with ../', 'SI006', sub { Zip::pack("$_[0]/a.zip", { %files, '../../users.csv' => 'x' }) } ],
-	[ 'a bomb', 'SI006', sub { Zip::pack("$_[0]/a.zip", { %files, 'users.csv' => $files{'users.csv'} . ("\n" x 300_000_000) }) } ],
+	# just over the 64 MB from which a zip file may not unpack to so much more
+	[ 'a bomb', 'SI006', sub { Zip::pack("$_[0]/a.zip", { %files, 'users.csv' => $files{'users.csv'} . ("\n" x (64 << 20)) }) } ],
 	[ 'two zip files', 'SI006', sub { $_->("$_[0]") for zip_file('a.zip', $zip_bytes), zip_file('b.zip', $zip_bytes) } ],
 	[ 'a zip file beside CSV files', 'SI006', sub { zip_file('a.zip', $zip_bytes)->($_[0]); zip_file('users.csv', $files{'users.csv'})->($_[0]) } ]);
 
@@ -415,9 +416,8 @@ for my $kind (qw(student staff contact school))
 
 		for my $field (grep { /given|family|middle|name/ } keys %$record)
 		{
-			my $value = $record->{$field} // '';
+			my $value = decode('UTF-8', $record->{$field} // '');
 
-			$value = decode('UTF-8', $value) unless utf8::is_utf8($value);
 			$d->set($kind, $id, $field => encode('UTF-8', 'Zoë'))
 			  unless defined eval { encode('cp1252', $value, Encode::FB_CROAK | Encode::LEAVE_SRC) };
 		}

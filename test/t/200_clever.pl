@@ -13,16 +13,11 @@ my $db = $node->fresh_db('clever');
 
 sub district
 {
-	my $d = District->new(seed => 7, schools => 2, students => 60, staff => 8,
-		sections => 16, contacts => 60, enroll => 3);
+	my $d = District->with_repeats;
 
 	$d->set('staff', $_, role => 'administrator', title => 'Principal')
 	  for $d->add('staff', schools => ['sch-001']),
 	  $d->add('staff', schools => ['sch-002']);
-	$d->set('staff', 'stf-00001', schools => [ 'sch-001', 'sch-002' ]);
-	$d->set('student', 'stu-000001', schools => [ 'sch-001', 'sch-002' ]);
-	$d->enroll('sec-00001', 'stf-00003', 'teacher', primary => 'false');
-	$d->add('link', student => 'stu-000001', contact => 'con-000002');
 	return $d;
 }
 

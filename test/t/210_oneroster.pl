@@ -13,23 +13,11 @@ use SisTest;
 my $node = SisTest->new->start;
 my $db = $node->fresh_db('oneroster');
 
-sub district
-{
-	my $d = District->new(seed => 7, schools => 2, students => 60, staff => 8,
-		sections => 16, contacts => 60, enroll => 3, @_);
-
-	$d->set('staff', 'stf-00001', schools => [ 'sch-001', 'sch-002' ]);
-	$d->set('student', 'stu-000001', schools => [ 'sch-001', 'sch-002' ]);
-	$d->enroll('sec-00001', 'stf-00003', 'teacher', primary => 'false');
-	$d->add('link', student => 'stu-000001', contact => 'con-000002');
-	return $d;
-}
-
 my %expected = (
 	school => 2, term => 1, course => 8, section => 16, student => 60,
 	staff => 8, contact => 60, student_contact => 61,
 	enrollment => 60 * 3 + 16 + 1);
-my ($student) = grep { $_->{id} eq 'stu-000003' } @{ district()->{student} };
+my ($student) = grep { $_->{id} eq 'stu-000003' } @{ District->with_repeats->{student} };
 utf8::decode($student->{$_}) for qw(given middle family);
 
 # ----------
@@ -49,7 +37,7 @@ for my $i (0 .. $#ways)
 {
 	my ($version, $way, $service, $server) = @{ $ways[$i] };
 	my $s = OneRosterSync->new($node, $db, "night $i $version $way",
-		version => $version, way => $way, district => district(),
+		version => $version, way => $way, district => District->with_repeats,
 		service => $service, server => { page_size => 25, %$server },
 		set => { include_demographics => 'true', deletion_threshold => 10,
 			extra_columns => q('{dateLastModified,status,password,metadata.note,username}') });
@@ -95,7 +83,7 @@ for my $i (0 .. $#ways)
 for my $version ('1.1', '1.2')
 {
 	my $s = OneRosterSync->new($node, $db, "tombstones $version", version => $version,
-		district => district(), set => { deletion_threshold => 50 });
+		district => District->with_repeats, set => { deletion_threshold => 50 });
 
 	$s->succeeds('first load');
 	$s->district->set('student', 'stu-000005', status => 'tobedeleted');
@@ -110,7 +98,7 @@ for my $version ('1.1', '1.2')
 # ----------
 
 {
-	my $s = OneRosterSync->new($node, $db, 'schools', district => district(),
+	my $s = OneRosterSync->new($node, $db, 'schools', district => District->with_repeats,
 		schools => [ District->new(seed => 7, schools => 2)->{school}[0]{number} ]);
 	$s->succeeds('one school is set up');
 	is($s->active->{school}, 1, 'one school');
@@ -146,7 +134,7 @@ my %ways = (
 
 for my $way (sort keys %ways)
 {
-	my $s = OneRosterSync->new($node, $db, $way, district => district(),
+	my $s = OneRosterSync->new($node, $db, $way, district => District->with_repeats,
 		service => $ways{$way}, server => { page_size => 20 });
 
 	$s->succeeds('first load');
@@ -180,7 +168,7 @@ for my $size (1, 2, 60, 61, 10000)
 
 # A total that says how many rows the page has
 {
-	my $s = OneRosterSync->new($node, $db, 'a total of the page', district => district(),
+	my $s = OneRosterSync->new($node, $db, 'a total of the page', district => District->with_repeats,
 		server => { page_size => 20 }, service => { faults => [
 			{ id => 'page', on => 'users', at => 'first', kind => 'total', by => 20 - 128, times => 99 } ] });
 	$s->run_ends_in('SI007', 'more rows than the total says');
@@ -189,7 +177,7 @@ for my $size (1, 2, 60, 61, 10000)
 
 # Side by side: never more connections than are allowed, and not fewer
 {
-	my $s = OneRosterSync->new($node, $db, 'connections', district => district(),
+	my $s = OneRosterSync->new($node, $db, 'connections', district => District->with_repeats,
 		service => { latency => 100 }, server => { page_size => 10, max_connections => 3 });
 	$s->succeeds('first load');
 	my $most = 0;
@@ -205,7 +193,7 @@ for my $size (1, 2, 60, 61, 10000)
 # ----------
 
 {
-	my $s = OneRosterSync->new($node, $db, 'absent', district => district(),
+	my $s = OneRosterSync->new($node, $db, 'absent', district => District->with_repeats,
 		set => { include_demographics => 'true' },
 		service => { absent => [ 'demographics', 'courses', 'academicSessions' ] });
 	$s->succeeds('no demographics, courses and sessions');
@@ -233,7 +221,7 @@ for my $size (1, 2, 60, 61, 10000)
 
 # Who may no longer see who belongs to whom
 {
-	my $s = OneRosterSync->new($node, $db, 'agents', district => district());
+	my $s = OneRosterSync->new($node, $db, 'agents', district => District->with_repeats);
 	$s->succeeds('first load');
 	$s->service->change(no_agents => \1);
 	$s->run_ends_in('SI007', 'users have no word on agents');
@@ -251,7 +239,7 @@ for my $version ('1.1', '1.2')
 	{
 		my $name = "probe $version " . ($root =~ s{/}{-}gr);
 		my $s = OneRosterSync->new($node, $db, $name, version => $version,
-			district => district(), service => { probes => \1 });
+			district => District->with_repeats, service => { probes => \1 });
 		$s->alter(server => base_url => $s->service->url($root));
 		$s->succeeds('finds the version');
 		$s->all_counts_are('all nine types are filled', 'created', %expected);
@@ -263,7 +251,7 @@ for my $version ('1.1', '1.2')
 	}
 }
 {
-	my $s = OneRosterSync->new($node, $db, 'no service', district => district(),
+	my $s = OneRosterSync->new($node, $db, 'no service', district => District->with_repeats,
 		service => { probes => \1, base => '/elsewhere' });
 	$s->alter(server => base_url => $s->service->url('/'));
 	like($s->run_ends_in('SI004', 'neither version')->{message},

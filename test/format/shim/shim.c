@@ -25,7 +25,8 @@ typedef struct Chunk
 	struct Chunk *prev;
 	struct Chunk *next;
 	void	   *unused;			/* for the alignment */
-	Context    *context;		/* last: GetMemoryChunkContext() looks there */
+	Context    *context;		/* last: up to 15, GetMemoryChunkContext() looks
+								 * there */
 } Chunk;
 
 struct Context
@@ -47,7 +48,7 @@ ErrorContextCallback *error_context_stack = NULL;
 
 bool		shim_quiet = false;
 
-static void give_up(const char *what) pg_attribute_noreturn();
+static void give_up(const char *what) __attribute__((noreturn));
 
 static void
 give_up(const char *what)
@@ -118,6 +119,14 @@ pfree(void *pointer)
 {
 	free(chunk_unlink(pointer));
 }
+
+#if PG_VERSION_NUM >= 160000
+MemoryContext
+GetMemoryChunkContext(void *pointer)
+{
+	return &((Chunk *) pointer - 1)->context->header;
+}
+#endif
 
 void
 MemoryContextRegisterResetCallback(MemoryContext context,

@@ -9,7 +9,7 @@
 extern void shim_reset(void);
 
 /* Throws an error, to the innermost PG_TRY. */
-extern void shim_throw(void) pg_attribute_noreturn();
+extern void shim_throw(void) __attribute__((noreturn));
 
 /* Are the messages of errors kept back? */
 extern bool shim_quiet;
