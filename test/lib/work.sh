@@ -50,6 +50,11 @@ private_server() {
 		-exec ln -s {} "$pg$share/extension" \;
 	for option in includedir pkgincludedir includedir-server libdir; do
 		dir=$("$PG_CONFIG" "--$option")
+		if [ -d "$pg$dir" ] && [ ! -L "$pg$dir" ]; then
+			# it is around another: what is not there yet
+			find "$dir" -mindepth 1 -maxdepth 1 -exec ln -s -t "$pg$dir" {} + 2>/dev/null
+			continue
+		fi
 		[ ! -e "$pg$dir" ] || continue
 		mkdir -p "$pg${dir%/*}"
 		ln -s "$dir" "$pg$dir"
