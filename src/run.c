@@ -520,6 +520,26 @@ commit(void)
 							 true, 0, false);
 }
 
+static const char *
+copy_text(const char *text)
+{
+	return text != NULL ? pstrdup(text) : NULL;
+}
+
+/*
+ * Takes a verdict into the current memory context: each statement makes SPI's
+ * own the current one, and what was written down since goes with the
+ * connection.
+ */
+static void
+keep_failure(SisFailure *failure)
+{
+	failure->record_type = copy_text(failure->record_type);
+	failure->message = copy_text(failure->message);
+	failure->detail = copy_text(failure->detail);
+	failure->hint = copy_text(failure->hint);
+}
+
 /*
  * Does work in an internal subtransaction.  NULL when it went well, else the
  * error, with the transaction around it still usable.
@@ -538,6 +558,9 @@ attempt(void (*work) (Phase *), Phase *phase)
 		sis_connect(0);
 		MemoryContextSwitchTo(cxt);
 		work(phase);
+		MemoryContextSwitchTo(cxt);
+		if (phase->failure != NULL)
+			keep_failure(phase->failure);
 		SPI_finish();
 		ReleaseCurrentSubTransaction();
 	}
@@ -576,8 +599,12 @@ stage_phase(Phase *phase)
 static void
 merge_phase(Phase *phase)
 {
+	SisFailure *failure;
+
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
-	phase->failure = merge_all(phase->run, phase->delta);
+	failure = merge_all(phase->run, phase->delta);
+	if (failure != NULL)
+		*phase->failure = *failure;
 }
 
 static bool
@@ -693,8 +720,8 @@ run_phases(Phase *phase)
 	sis_delta_destroy(phase->delta);
 	if (error != NULL)
 		end_with_error(phase, error);
-	if (phase->failure != NULL)
-		end_with_failure(run, phase->failure);
+	if (failure.code != SIS_OK)
+		end_with_failure(run, &failure);
 	sis_runlog_succeeded(run);
 	commit();
 }
