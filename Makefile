@@ -119,3 +119,8 @@ $(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 .PHONY: bench
 bench:
 	test/bench/run
+
+# All that reads bytes from outside, fuzzed for so long each: make fuzz SECONDS=600
+.PHONY: fuzz
+fuzz:
+	test/fuzz/run fuzz $(or $(SECONDS),60)
