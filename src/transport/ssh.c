@@ -45,8 +45,17 @@
  */
 #define MAX_ROUNDS			128
 
-#define METHODS_TEXT		"SSH authentication methods available: "
-#define KEY_FAILED_TEXT		"SSH public key authentication failed: "
+/* What libcurl writes before these: until 8.20, and since. */
+static const char *const methods_texts[] = {
+	"SSH authentication methods available: ",
+	"SSH: host offers authentication via: ",
+	NULL
+};
+static const char *const key_failed_texts[] = {
+	"SSH public key authentication failed: ",
+	"SSH: publickey authentication denied: ",
+	NULL
+};
 
 typedef struct MemoryFile
 {
@@ -214,15 +223,21 @@ on_known_host(CURL *easy, const struct curl_khkey *known,
 	return CURLKHSTAT_REJECT;
 }
 
-/* Copies what follows that beginning, up to the end of the line. */
+/* Copies what follows one of these beginnings, up to the end of the line. */
 static void
-note_text(char *to, size_t size, const char *beginning,
+note_text(char *to, size_t size, const char *const *beginnings,
 		  const char *text, size_t len)
 {
-	size_t		skip = strlen(beginning);
+	size_t		skip = 0;
 	size_t		n = 0;
 
-	if (len < skip || memcmp(text, beginning, skip) != 0)
+	for (; *beginnings != NULL; beginnings++)
+	{
+		skip = strlen(*beginnings);
+		if (len >= skip && memcmp(text, *beginnings, skip) == 0)
+			break;
+	}
+	if (*beginnings == NULL)
 		return;
 	for (; skip < len && n < size - 1 && text[skip] != '\n'; skip++)
 		to[n++] = text[skip] < ' ' || text[skip] > '~' ? '?' : text[skip];
@@ -236,8 +251,8 @@ on_debug(CURL *easy, curl_infotype type, char *text, size_t len, void *arg)
 
 	if (type != CURLINFO_TEXT)
 		return 0;
-	note_text(ssh->methods, sizeof(ssh->methods), METHODS_TEXT, text, len);
-	note_text(ssh->key_text, sizeof(ssh->key_text), KEY_FAILED_TEXT, text, len);
+	note_text(ssh->methods, sizeof(ssh->methods), methods_texts, text, len);
+	note_text(ssh->key_text, sizeof(ssh->key_text), key_failed_texts, text, len);
 	return 0;
 }
 
@@ -583,6 +598,19 @@ fail_host_key(const SisSsh *ssh, SisFailure *failure)
 					ssh->host, ssh->port);
 }
 
+/* Before 1.11 libssh2 signs with RSA only by SHA-1, which hosts refuse now. */
+static bool
+rsa_is_of_use(void)
+{
+	const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
+	int			major;
+	int			minor;
+
+	return info->libssh_version == NULL ||
+		sscanf(info->libssh_version, "libssh2/%d.%d", &major, &minor) != 2 ||
+		major > 1 || minor >= 11;
+}
+
 /* What can be told from the private key's text about its being refused. */
 static const char *
 explain_private_key(const SisSsh *ssh)
@@ -600,7 +628,7 @@ explain_private_key(const SisSsh *ssh)
 
 	OPENSSL_cleanse(head, sizeof(head));
 	if (strstr(ssh->key_text, "private key file") == NULL)
-		return is_rsa ?
+		return is_rsa && !rsa_is_of_use() ?
 			"The host did not take the private key for this user. It is an RSA key, which libssh2 before 1.11 signs only in a way that hosts of today refuse: an ed25519 or ecdsa key is needed." :
 			"The host did not take the private key for this user: the user name may be wrong, or the public key is not in its authorized_keys.";
 	if (len == 0)
@@ -640,6 +668,7 @@ sis_ssh_fail(const SisSsh *ssh, const SisTransfer *transfer,
 			 SisFailure *failure)
 {
 	int			code = sis_transfer_code(transfer);
+	const char *text = sis_transfer_text(transfer);
 
 	if (sis_transfer_end(transfer) != SIS_END_FAILED)
 		return sis_transfer_fail(transfer, failure);
@@ -650,7 +679,9 @@ sis_ssh_fail(const SisSsh *ssh, const SisTransfer *transfer,
 	if (!sis_ssh_knows_host(ssh) &&
 		(code == CURLE_FAILED_INIT || code == CURLE_SSH))
 		return sis_fail(failure, SIS_ERR_UNAVAILABLE, NULL,
-						psprintf("libcurl: %s.", sis_transfer_text(transfer)),
+						psprintf("libcurl: %s.", text),
+						strstr(text, "banner") != NULL ?
+						"The host did not even greet: it may be no SSH server, have too many connections, or shut this machine out for some minutes after logins that failed." :
 						"The host needs a key of type ecdsa or ed25519; an RSA key alone may be of no use.",
 						"could not agree on SSH with \"%s\" port %d",
 						ssh->host, ssh->port);

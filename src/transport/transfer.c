@@ -63,6 +63,7 @@ struct SisTransfer
 	bool		is_paused;
 	bool		is_too_large;
 	bool		is_listed;		/* in session->transfers */
+	bool		has_begun;		/* connected and logged in, when last looked */
 	TimestampTz started;
 	TimestampTz progress;		/* when the last byte came, for the stall */
 	SisEnd		end;
@@ -273,6 +274,7 @@ stalls_at(SisTransfer *transfer)
 
 	curl_easy_getinfo(transfer->handle.easy, CURLINFO_PRETRANSFER_TIME_T,
 					  &begun);
+	transfer->has_begun = begun > 0;
 	last = Max(last, transfer->started + begun);
 	if (begun == 0)
 		last = Max(last, GetCurrentTimestamp());
@@ -311,6 +313,9 @@ look_after(SisTransfer *transfer, bool is_over)
 			finish(transfer, SIS_END_TOO_LARGE);
 		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
 			finish(transfer, SIS_END_DEADLINE);
+		else if (transfer->handle.result == CURLE_OPERATION_TIMEDOUT &&
+				 transfer->has_begun)
+			finish(transfer, SIS_END_STALLED);	/* libssh2 1.11 has our limit */
 		else
 			finish(transfer, transfer->handle.result == CURLE_OK ?
 				   SIS_END_DONE : SIS_END_FAILED);

@@ -21,7 +21,10 @@
  *
  * - At the end of each SFTP file it does the same, in a loop that knows no
  *   limit and does not return to us.  All it does there is to tell how far it
- *   is, so that is where we look whether it should still wait.
+ *   is, so that is where we look whether it should still wait.  Between two
+ *   tellings it turns round and round (7.88), or sleeps for a second (8.23),
+ *   which only a signal ends: so from the first telling on they are let in, and
+ *   shut out again should it come to resolving a name.
  */
 #include "postgres.h"
 
@@ -50,11 +53,19 @@
 #define MAX_EVENTS		16
 
 /*
- * libcurl tells how far it is once or twice for each transfer; when it has done
- * so this often, it is waiting, and need not do so by turning round and round.
+ * Tellings in one call of libcurl: a few, when all goes well.  After this many
+ * it is waiting, and need not do so by turning round and round.
  */
 #define MANY_TELLINGS	100
 #define TELLING_PAUSE	1000	/* microseconds */
+
+/*
+ * Some releases (8.14 is one) want to be called again at once, each time, while
+ * an SFTP file is on its way, whether or not anything has come.  After this
+ * many calls on which no socket had anything to say, they have to wait a little.
+ */
+#define MANY_HASTES		20
+#define HASTE_PAUSE		10		/* milliseconds */
 
 typedef struct Watched
 {
@@ -67,6 +78,7 @@ struct SisWait
 	CURLM	   *multi;
 	TimestampTz deadline;
 	TimestampTz timer;			/* when libcurl wants to be called; 0: never */
+	int			nhastes;		/* turns at once, since a socket was ready */
 	WaitEventSet *set;
 	bool		set_is_stale;	/* not what "watched" says */
 	int			nwatched;
@@ -75,7 +87,7 @@ struct SisWait
 	curl_socket_t sockets[MAX_SOCKETS]; /* opened by libcurl */
 	dlist_head	handles;
 	sigset_t	signals;		/* blocked outside of libcurl */
-	int			ntellings;		/* of on_progress(), in this call of libcurl */
+	int			ntellings;		/* of an SFTP transfer, in this call of libcurl */
 	MemoryContextCallback callback;
 };
 
@@ -193,23 +205,44 @@ shut_sockets_down(SisWait *wait)
 		shutdown(wait->sockets[i], SHUT_RDWR);
 }
 
-/*
- * Ends a wait inside libcurl that is to end.  The signals that say so come in
- * during the pause; no thread starts here that could get them.
- */
+/* As they are outside of libcurl. */
+static void
+allow_signals(const SisWait *wait)
+{
+	sigprocmask(SIG_SETMASK, &wait->signals, NULL);
+}
+
+/* Notes what was blocked before, unless that is NULL. */
+static void
+block_signals(sigset_t *before)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, before);
+}
+
+/* A thread is about to start. */
+static int
+on_resolve(void *resolver, void *reserved, void *arg)
+{
+	block_signals(NULL);
+	return 0;
+}
+
+/* Ends a wait inside libcurl that is to end. */
 static int
 on_progress(void *arg, curl_off_t total, curl_off_t now,
 			curl_off_t up_total, curl_off_t up_now)
 {
 	SisHandle  *handle = arg;
 	SisWait    *wait = handle->wait;
-	sigset_t	blocked;
 
-	if (++wait->ntellings < MANY_TELLINGS)
+	if (!handle->is_sftp)
 		return 0;
-	sigprocmask(SIG_SETMASK, &wait->signals, &blocked);
-	pg_usleep(TELLING_PAUSE);
-	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	allow_signals(wait);
+	if (++wait->ntellings >= MANY_TELLINGS)
+		pg_usleep(TELLING_PAUSE);
 	if (!QueryCancelPending && !ProcDiePending &&
 		GetCurrentTimestamp() < wait->deadline)
 		return 0;
@@ -227,17 +260,14 @@ on_progress(void *arg, curl_off_t total, curl_off_t now,
 static void
 enter_libcurl(SisWait *wait)
 {
-	sigset_t	all;
-
 	wait->ntellings = 0;
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &wait->signals);
+	block_signals(&wait->signals);
 }
 
 static void
 leave_libcurl(const SisWait *wait)
 {
-	sigprocmask(SIG_SETMASK, &wait->signals, NULL);
+	allow_signals(wait);
 }
 
 static void
@@ -378,6 +408,8 @@ sis_wait_make(SisWait *wait, SisHandle *handle)
 	check_easy(curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L));
 	/* no waiting for a resolver thread that hangs */
 	check_easy(curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L));
+	check_easy(curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION,
+								on_resolve));
 	check_easy(curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress));
 	check_easy(curl_easy_setopt(easy, CURLOPT_XFERINFODATA, handle));
 	check_easy(curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L));
@@ -459,15 +491,20 @@ wait_event(void)
 
 /* When to wake up, in milliseconds from now. */
 static long
-time_left(const SisWait *wait, TimestampTz until)
+time_left(SisWait *wait, TimestampTz until)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = wait->deadline;
 
+	wait->nhastes = wait->timer != 0 && wait->timer <= now ?
+		wait->nhastes + 1 : 0;
 	if (until != 0)
 		next = Min(next, until);
-	if (wait->timer != 0)
+	if (wait->timer != 0 && wait->nhastes < MANY_HASTES)
 		next = Min(next, wait->timer);
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
+	else if (wait->timer != 0)
+		next = Min(next, TimestampTzPlusMilliseconds(now, HASTE_PAUSE));
+	return TimestampDifferenceMilliseconds(now, next);
 }
 
 /* Marks the handles whose transfers are over. */
@@ -531,7 +568,10 @@ sis_wait_turn(SisWait *wait, TimestampTz until)
 	for (int i = 0; i < n; i++)
 	{
 		if ((events[i].events & WL_SOCKET_MASK) != 0)
+		{
+			wait->nhastes = 0;
 			act_on_socket(wait, &events[i]);
+		}
 	}
 	act_on_timer(wait);
 	take_results(wait);

@@ -44,6 +44,28 @@ sub read_file
 	return scalar <$in>;
 }
 
+# As a number: 9.08 is OpenSSH 9.8.
+sub openssh_version
+{
+	my ($major, $minor) = `ssh -V 2>&1` =~ /OpenSSH_(\d+)\.(\d+)/
+	  or die "no version of OpenSSH\n";
+
+	return $major + $minor / 100;
+}
+
+# Whether libcurl can log in with an RSA key: libssh2 1.11 was the first.
+sub signs_rsa
+{
+	my $text = `python3 -c 'import ctypes
+version = ctypes.CDLL("libcurl.so.4").curl_version
+version.restype = ctypes.c_char_p
+print(version().decode())'`;
+	my ($major, $minor) = $text =~ m{libssh2/(\d+)\.(\d+)}
+	  or die "libcurl does not tell its libssh2: $text\n";
+
+	return $major > 1 || $minor >= 11;
+}
+
 sub free_port
 {
 	my $socket = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1',
@@ -130,6 +152,8 @@ MaxStartups 100
 LogLevel DEBUG
 Subsystem sftp @{[ $self->{subsystem} // "internal-sftp" ]}
 END
+	# newer ones shut out for a while whoever has failed to log in too often
+	print $conf "PerSourcePenalties no\n" if openssh_version() >= 9.08;
 	close $conf or die $!;
 	defined($self->{pid} = fork) or die "fork: $!";
 	if ($self->{pid} == 0)

@@ -19,6 +19,7 @@ my $sshd = Sshd->new($node->dir('sshd'));
 my $key = Sshd::key($keys, 'user', 'ed25519');
 my $sealed = Sshd::key($keys, 'sealed', 'ecdsa', 'a pass phrase');
 my $rsa = Sshd::key($keys, 'rsa', 'rsa');
+my $rsa_stranger = Sshd::key($keys, 'rsa_stranger', 'rsa');
 my $stranger = Sshd::key($keys, 'stranger', 'ed25519');
 $sshd->authorize($_) for $key, $sealed, $rsa;
 $sshd->start;
@@ -227,7 +228,17 @@ set_option('login', 'private_key', $stranger->{private});
 fails('login', 'SI002', 'a key that the host does not know',
 	message => qr/login .* refused/, detail => qr/did not take the private key/);
 set_option('login', 'private_key', $rsa->{private});
-fails('login', 'SI002', 'an RSA key', detail => qr/RSA.*ed25519/);
+if (Sshd::signs_rsa())
+{
+	works('login', 'an RSA key');
+	set_option('login', 'private_key', $rsa_stranger->{private});
+	fails('login', 'SI002', 'an RSA key that the host does not know',
+		detail => qr/did not take the private key for this user: the user name/);
+}
+else
+{
+	fails('login', 'SI002', 'an RSA key', detail => qr/RSA.*ed25519/);
+}
 set_option('login', 'private_key', substr $key->{private}, 0, 150);
 fails('login', 'SI002', 'half a key', detail => qr/cut or damaged/);
 set_option('login', 'private_key', $key->{public});
@@ -363,6 +374,25 @@ $error = fails('silent', 'SI004', 'no banner within the whole timeout',
 cmp_ok($error->{seconds}, '<', 4, 'silent: given up in time');
 set_option('silent', 'timeout', undef);
 
+# one that closes at once, as OpenSSH does with whoever failed too often
+my $closing = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1',
+	LocalPort => 0)
+  or die $!;
+login('closing', port => $closing->sockport);
+my $closer = fork;
+die "fork: $!" if !defined $closer;
+if ($closer == 0)
+{
+	my $client = $closing->accept;
+	print $client "Not allowed at this time\r\n";
+	close $client;
+	POSIX::_exit(0);
+}
+fails('closing', 'SI004', 'an end before the banner', message => qr/could not agree on SSH/,
+	hint => qr/did not even greet.*logins that failed/);
+kill 'KILL', $closer;
+waitpid $closer, 0;
+
 my $proxy = Sshd::Proxy->new(dir => $node->dir('proxy'), port => $sshd->port,
 	limit => 3_000_000);
 login('stalled', port => $proxy->port, path => $big, timeout => 3);
@@ -400,6 +430,9 @@ if ($writer == 0)
 		select(undef, undef, undef, 0.002);
 	}
 }
+# it has begun
+my $size = -s "$files/demographics.csv";
+select(undef, undef, undef, 0.05) while -s "$files/demographics.csv" == $size;
 fails('changed', 'SI007', 'a file that goes on changing',
 	message => qr/file "demographics.csv" changed while it was read/);
 kill 'TERM', $writer;
@@ -447,16 +480,11 @@ sub held_run
 	$session->query($before) if $before;
 	$proxy->again;
 	$session->send("CALL sis_sync.run('$name')");
-	if ($where eq 'banner')
-	{
-		$node->wait_until($db, "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = "
-			  . $session->pid);
-	}
-	else
-	{
-		$proxy->wait_stalled;
-		select(undef, undef, undef, 0.2);
-	}
+	$proxy->wait_stalled if $where ne 'banner';
+	# it has taken all that came
+	select(undef, undef, undef, 0.2);
+	$node->wait_until($db, "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = "
+		  . $session->pid);
 	return ($session, $descriptors, $name);
 }
 
