@@ -11,17 +11,36 @@ OBJS = \
 	src/sqlfuncs.o \
 	src/roster.o \
 	src/run.o \
+	src/attempt.o \
+	src/intake.o \
 	src/runlog.o \
+	src/notify.o \
+	src/notice.o \
+	src/due.o \
+	src/schedule.o \
 	src/guard.o \
 	src/threshold.o \
+	src/creep.o \
+	src/hold.o \
+	src/updates.o \
+	src/emptied.o \
 	src/rekey.o \
 	src/approve.o \
 	src/rename.o \
 	src/preview.o \
 	src/explain.o \
+	src/explain_facts.o \
+	src/explain_records.o \
+	src/explain_schools.o \
 	src/explain_words.o \
+	src/explain_words_sql.o \
 	src/undo.o \
 	src/undo_delta.o \
+	src/retire.o \
+	src/whereabouts.o \
+	src/erase.o \
+	src/erased.o \
+	src/retention.o \
 	src/merge.o \
 	src/delta.o \
 	src/write.o \
@@ -34,6 +53,7 @@ OBJS = \
 	src/fold_group.o \
 	src/carry.o \
 	src/settings.o \
+	src/window.o \
 	src/provider/provider.o \
 	src/provider/csvset.o \
 	src/provider/fileset.o \
@@ -76,6 +96,7 @@ OBJS = \
 	src/base/url.o \
 	src/base/textlist.o \
 	src/base/error.o \
+	src/base/progress.o \
 	src/base/option.o \
 	src/base/source.o \
 	src/base/spi.o
@@ -98,3 +119,8 @@ $(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 .PHONY: bench
 bench:
 	test/bench/run
+
+# All that reads bytes from outside, fuzzed for so long each: make fuzz SECONDS=600
+.PHONY: fuzz
+fuzz:
+	test/fuzz/run fuzz $(or $(SECONDS),60)

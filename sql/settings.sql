@@ -23,7 +23,7 @@ END $$;
 
 INSERT INTO sis_sync.sync (name, server) VALUES ('quarry', 'quarry_server');
 SELECT name, server, target_schema, deletion_threshold, school_min_records, min_allowed, reject_threshold,
-       restore_returning, all_schools, include_demographics, extra_columns, timezone
+       restore_returning, all_schools, include_demographics, extra_columns, timezone, keep_values, keep_staged
 FROM sis_sync.sync;
 
 SELECT v.columns, v.value, probe.try(format('INSERT INTO sis_sync.sync (%s) VALUES (%s)', v.columns, v.value)) AS verdict
@@ -44,11 +44,21 @@ FROM (VALUES
   (4, 'min_allowed', ARRAY['0', '2', '-1', 'NULL']),
   (5, 'server', ARRAY['''other''', 'NULL']),
   (6, 'target_schema', ARRAY['''other''', 'NULL']),
+  (6.1, 'run_every', ARRAY['''1 day''', '''1 minute''', '''366 days''', '''0''', '''-1 day''', '''367 days''', 'NULL']),
+  (6.2, 'next_run_at', ARRAY['''2026-08-31 05:00+00''', '''infinity''', '''-infinity''', '''1999-12-31 00:00+00''', 'NULL']),
   (7, 'restore_returning', ARRAY['false', 'NULL']),
   (8, 'all_schools', ARRAY['true', 'NULL']),
   (9, 'include_demographics', ARRAY['true', 'NULL']),
   (10, 'extra_columns', ARRAY['''{}''', '''{metadata.house,homeroom}''', 'NULL']),
-  (11, 'timezone', ARRAY['''UTC''', '''America/New_York''', '''europe/berlin''', '''Mars/Olympus''', '''''', 'NULL'])
+  (11, 'timezone', ARRAY['''UTC''', '''America/New_York''', '''europe/berlin''', '''Mars/Olympus''', '''''', 'NULL']),
+  (12, 'update_threshold', ARRAY['0', '12.5', '100', '-1', '101', '''NaN''', 'NULL']),
+  (13, 'creep_threshold', ARRAY['0', '100', '-1', '100.5', '''NaN''', 'NULL']),
+  (14, 'creep_days', ARRAY['1', '366', '0', '367', 'NULL']),
+  (15, 'hold', ARRAY['''sync''', '''school''', '''district''', 'NULL']),
+  (16, 'keep_emptied_columns', ARRAY['true', 'NULL']),
+  (17, 'max_age_hours', ARRAY['1', '0', '-1', 'NULL']),
+  (18, 'keep_values', ARRAY['''0''', '''90 days''', '''1000 years''', '''-1 day''', 'NULL']),
+  (19, 'keep_staged', ARRAY['''0''', '''1 day''', '''-1 second''', 'NULL'])
 ) c (n, name, wanted), unnest(c.wanted) WITH ORDINALITY AS v (value, n)
 ORDER BY c.n, v.n;
 SELECT probe.error_of($$UPDATE sis_sync.sync SET timezone = 'Mars/Olympus'$$);

@@ -7,6 +7,10 @@
  * these records that are still gone, and they count against no limit.  Any
  * other record is judged as before.  The approval is spent in the commit of
  * that run, whether or not all of it was used; it lapses after seven days.
+ *
+ * Of a run that would have updated too much (SI012) an approval lets as many
+ * updates be made; it is spent by the next run that makes any, and stands
+ * beside one for records held back.
  */
 #include "postgres.h"
 
@@ -16,6 +20,7 @@
 #include "base/source.h"
 #include "base/spi.h"
 #include "fmgr.h"
+#include "hold.h"
 #include "miscadmin.h"
 #include "runlog.h"
 #include "utils/builtins.h"
@@ -46,24 +51,36 @@ sis_approval_hold(const SisRun *run, SisRecordType type)
 	sis_param_int8(&params, run->id);
 	sis_param_text(&params, name);
 	sis_exec_as_owner(psprintf("INSERT INTO sis_sync.pending_archive (run_id, record_type, source_id, school_source_id, reason) "
-							   "SELECT $1, $2, d.source_id, %s, d.reason FROM gone_%s d "
+							   "SELECT $1, $2, d.source_id, %s, d.reason FROM gone_%s d%s "
 							   "ON CONFLICT (run_id, record_type, source_id) DO NOTHING",
-							   school, name),
+							   school, name,
+							   run->hold == NULL ? "" :
+							   psprintf(" WHERE %s", sis_hold_names_sql(type, "d.source_id"))),
 					  &params, SPI_OK_INSERT);
+}
+
+/* The newest approval of what was held back, or of updates, if it counts. */
+static int64
+find_approval(const SisRun *run, bool of_updates)
+{
+	SisParams	params = {0};
+
+	sis_param_text(&params, run->sync->name);
+	sis_param_bool(&params, of_updates);
+	if (sis_exec_as_owner("SELECT x.run_id FROM (SELECT a.* FROM sis_sync.approval a JOIN sis_sync.run r ON r.id = a.run_id "
+						  "WHERE a.sync = $1 AND (r.error_code IS NOT DISTINCT FROM 'SI012') = $2 "
+						  "ORDER BY a.run_id DESC LIMIT 1) x WHERE x.spent_run IS NULL AND x.expires_at > now()",
+						  &params, SPI_OK_SELECT) == 0)
+		return 0;
+	return sis_value_int8(0, 1);
 }
 
 void
 sis_approval_find(SisRun *run)
 {
-	SisParams	params = {0};
-
-	run->approved_run = 0;
 	run->approved = 0;
-	sis_param_text(&params, run->sync->name);
-	if (sis_exec_as_owner("SELECT x.run_id FROM (SELECT a.* FROM sis_sync.approval a WHERE a.sync = $1 "
-						  "ORDER BY a.run_id DESC LIMIT 1) x WHERE x.spent_run IS NULL AND x.expires_at > now()",
-						  &params, SPI_OK_SELECT) > 0)
-		run->approved_run = sis_value_int8(0, 1);
+	run->approved_run = find_approval(run, false);
+	run->approved_updates_run = find_approval(run, true);
 }
 
 const char *
@@ -77,18 +94,34 @@ sis_approval_names_sql(const SisRun *run, SisRecordType type,
 					param, sis_record_desc(type)->name, alias);
 }
 
-void
-sis_approval_spend(SisRun *run)
+static void
+spend(const SisRun *run, int64 approved_run)
 {
 	SisParams	params = {0};
 
-	if (run->approved_run == 0)
-		return;
-	sis_param_int8(&params, run->approved_run);
+	sis_param_int8(&params, approved_run);
 	sis_param_int8(&params, run->id);
 	sis_exec_as_owner("UPDATE sis_sync.approval SET spent_run = $2, spent_at = now() WHERE run_id = $1",
 					  &params, SPI_OK_UPDATE);
-	sis_run_note(run, "%lld of the records held back by run %lld were still gone, and left as approved.",
+}
+
+void
+sis_approval_spend_updates(SisRun *run)
+{
+	if (run->approved_updates_run == 0)
+		return;
+	spend(run, run->approved_updates_run);
+	sis_run_note(run, "The updates that run %lld held back were made as approved.",
+				 (long long) run->approved_updates_run);
+}
+
+void
+sis_approval_spend(SisRun *run)
+{
+	if (run->approved_run == 0)
+		return;
+	spend(run, run->approved_run);
+	sis_run_note(run, "%lld of the records held back by run %lld were still gone, and were archived, as approved.",
 				 (long long) run->approved, (long long) run->approved_run);
 }
 
@@ -101,13 +134,15 @@ check_held(const SisRun *run, const SisPastRun *past)
 		 strcmp(past->error_code, "SI011") == 0);
 
 	/* verify() of the four steps reports a coming trip, and goes on */
+	if (past->error_code != NULL && strcmp(past->error_code, "SI012") == 0)
+		return;
 	if (past->holds && (tripped || strcmp(past->status, "running") == 0))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("run %lld has held nothing back", (long long) run->id),
-			 errdetail("Only a run that ended in SI001 or SI011 has something to approve; its records stand in sis_sync.pending_archive."),
-			 errhint("Look for one with SELECT id, error_code, message FROM sis_sync.run WHERE sync = %s AND error_code IN ('SI001', 'SI011') ORDER BY id DESC LIMIT 1.",
+			 errdetail("Only a run that ended in SI001, SI011 or SI012 has something to approve; records that it held back stand in sis_sync.pending_archive."),
+			 errhint("Look for one with SELECT id, error_code, message FROM sis_sync.run WHERE sync = %s AND error_code IN ('SI001', 'SI011', 'SI012') ORDER BY id DESC LIMIT 1.",
 					 quote_literal_cstr(run->sync->name))));
 }
 

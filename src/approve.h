@@ -9,13 +9,15 @@
 
 /*
  * Writes the registered "gone" store of a type into pending_archive, under
- * the run: these and no others are what approve() then lets go.
+ * the run, or what run->hold holds back of it: these and no others are what
+ * approve() then lets go.
  */
 extern void sis_approval_hold(const SisRun *run, SisRecordType type);
 
 /*
- * Looks for an approval that the run may use: the sync's newest, neither
- * spent nor lapsed.  Sets run->approved_run.
+ * Looks for approvals that the run may use: the sync's newest of records held
+ * back, and its newest of updates, neither spent nor lapsed.  Sets
+ * run->approved_run and run->approved_updates_run.
  */
 extern void sis_approval_find(SisRun *run);
 
@@ -31,5 +33,8 @@ extern const char *sis_approval_names_sql(const SisRun *run,
 
 /* The run has archived: its approval, if it had one, counts no more. */
 extern void sis_approval_spend(SisRun *run);
+
+/* The same for one of updates: the run has made them. */
+extern void sis_approval_spend_updates(SisRun *run);
 
 #endif

@@ -1,41 +1,27 @@
 /*
  * explain_words.h
- *		What is to be said of each way in which a run can end.
+ *		Sentences and statements that many explanations have.
  */
 #ifndef SIS_EXPLAIN_WORDS_H
 #define SIS_EXPLAIN_WORDS_H
 
-/* Which figures go with the words. */
-typedef enum SisFigures
-{
-	SIS_FIGURES_NONE,
-	SIS_FIGURES_LIMITS,			/* the threshold, and who would go */
-	SIS_FIGURES_PAIRS,			/* old and new IDs */
-	SIS_FIGURES_REJECTS,
-	SIS_FIGURES_SCHOOLS,		/* those that came */
-	SIS_FIGURES_COUNTS			/* what was done */
-} SisFigures;
+#define RUN_AGAIN "    CALL sis_sync.run({sync});\n"
 
-/*
- * In the texts {run}, {sync}, {server} and {roster} stand for the run's number
- * and for the names as SQL writes them, {server_literal} and {roster_literal}
- * for a name within a string; a line of four spaces and a semicolon at its end
- * is a statement.
- */
-typedef struct SisExplanation
-{
-	const char *code;			/* SQLSTATE, or the first two signs of a class,
-								 * or a status of sis_sync.run */
-	const char *title;			/* where run.reason has none */
-	SisFigures	figures;
-	bool		shows_hint;		/* the error's own hint says more */
-	const char *what;
-	const char *cause;			/* or NULL */
-	const char *next;
-} SisExplanation;
+/* A run's number is not known before it: the newest is meant. */
+#define EXPLAIN_IT \
+	"    SELECT sis_sync.explain_failure(max(id)) FROM sis_sync.run WHERE sync = {sync};\n"
 
-/* By the error's code (NULL: none), else by the run's status. */
-extern const SisExplanation *sis_explanation_of(const char *status,
-												const char *error_code);
+/* First look at what would happen. */
+#define TRY_FIRST \
+	"     It counts from now on, in scheduled runs too. See at once what it would do:\n" \
+	"    CALL sis_sync.run({sync}, dry_run => true);\n" \
+	EXPLAIN_IT \
+	"     Only if it ends well, and with the counts that you expect (else put back what it was):\n" \
+	RUN_AGAIN
+
+#define UNCHANGED "  {unchanged} "
+
+/* Where a statement has a word in angle brackets. */
+#define IN_QUOTES "(in place of <...> write the value, in single quotes)"
 
 #endif

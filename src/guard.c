@@ -201,6 +201,29 @@ sis_guard_district(SisRun *run)
 					 quote_literal_cstr(run->sync->name))));
 }
 
+/* Nobody's data is wrong for being old: said, and no more. */
+static void
+warn_of_age(SisRun *run)
+{
+	SisParams	params = {0};
+	char	   *as_of = pstrdup(timestamptz_to_str(run->source_as_of));
+
+	sis_param_text(&params, run->sync->name);
+	sis_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(run->source_as_of),
+			  false);
+	if (sis_exec_as_owner("SELECT max_age_hours::text FROM sis_sync.sync WHERE name = $1 "
+						  "AND $2 < now() - make_interval(hours => max_age_hours)",
+						  &params, SPI_OK_SELECT) == 0)
+		return;
+	if (sis_run_note(run, "The source is older than %s hours: it is of %s.",
+					 sis_value(0, 1), as_of))
+		ereport(WARNING,
+				(errmsg("the source of sync \"%s\" is older than %s hours",
+						run->sync->name, sis_value(0, 1)),
+				 errdetail("It is of %s.", as_of),
+				 errhint("Ask whoever sends it whether the export still runs.")));
+}
+
 void
 sis_guard_age(SisRun *run)
 {
@@ -209,6 +232,7 @@ sis_guard_age(SisRun *run)
 
 	if (run->source_as_of == 0)
 		return;
+	warn_of_age(run);
 	sis_param_text(&params, run->sync->name);
 	sis_param_int8(&params, run->options_hash);
 	if (sis_exec_as_owner("SELECT source_as_of FROM sis_sync.sync_state WHERE sync = $1 AND options_hash = $2",
@@ -240,12 +264,8 @@ without_zeros(const char *id)
 	return id;
 }
 
-/*
- * The received school whose ID comes nearest: equal but for leading zeros,
- * else by edit distance.  NULL when none is near.
- */
-static const char *
-nearest(const char *id, char **received, int n)
+const char *
+sis_guard_nearest(const char *id, char **received, int n)
 {
 	const char *best = NULL;
 	int			best_distance = Max((int) strlen(id) / 3, 1) + 1;
@@ -303,13 +323,16 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 	char	  **received = received_ids(run, &nreceived, &nschools);
 	StringInfoData detail,
 				hint;
+	char	   *whereabouts;
+	const char *closed;
 
 	initStringInfo(&detail);
 	initStringInfo(&hint);
+	whereabouts = sis_guard_whereabouts(run, missing, hits, nmissing, &closed);
 	for (int i = 0; i < nmissing; i++)
 	{
 		const char *near = hits[i] == 0 ?
-			nearest(missing[i], received, nreceived) : NULL;
+			sis_guard_nearest(missing[i], received, nreceived) : NULL;
 
 		appendStringInfo(&detail, "%s\"%s\"%s", i == 0 ? "" : ", ",
 						 sis_printable(missing[i]),
@@ -321,11 +344,15 @@ schools_not_found(SisRun *run, char **missing, int64 *hits, int nmissing)
 	appendStringInfo(&hint, "The source sent %lld school%s. Compare sis_sync.sync_school with SELECT source_id, sis_id, name FROM sis_sync.stage_school WHERE run_id = %lld.",
 					 (long long) nschools, nschools == 1 ? "" : "s",
 					 (long long) run->id);
+	if (closed != NULL)
+		appendStringInfo(&hint, " If a school has closed for good, CALL sis_sync.retire_school(%s, %s, 'why').",
+						 quote_literal_cstr(run->sync->name),
+						 quote_literal_cstr(closed));
 	ereport(ERROR,
 			(sis_errcode(SIS_ERR_SCHOOLS_NOT_FOUND),
 			 errmsg("could not find %d of %d schools to sync", nmissing,
 					run->sync->nschools),
-			 errdetail("Not found: %s.", detail.data),
+			 errdetail("Not found: %s.%s", detail.data, whereabouts),
 			 errhint("%s", hint.data),
 			 err_generic_string(PG_DIAG_TABLE_NAME, "school")));
 }
@@ -353,7 +380,7 @@ sis_guard_schools(SisRun *run)
 								   "found AS (SELECT c.school_id, "
 								   "(SELECT array_agg(r.source_id) FROM received r WHERE r.sis_id = btrim(c.school_id)) AS by_sis_id, "
 								   "(SELECT array_agg(r.source_id) FROM received r WHERE r.source_id = btrim(c.school_id)) AS by_source_id "
-								   "FROM sis_sync.sync_school c WHERE c.sync = $3) "
+								   "FROM sis_sync.sync_school c WHERE c.sync = $3 AND c.active) "
 								   "SELECT school_id, cardinality(coalesce(by_sis_id, by_source_id, '{}'))::int8, "
 								   "(coalesce(by_sis_id, by_source_id))[1] FROM found ORDER BY school_id",
 								   sis_stage_leaf(SIS_SCHOOL, run->slot),
@@ -468,5 +495,17 @@ sis_guard_empty(SisRun *run)
 			empty_type(run, type,
 					   psprintf("no record of type %s in scope was received",
 								sis_record_desc(type)->name), in_force);
+	}
+}
+
+void
+sis_guard_nothing_done(SisRun *run)
+{
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		SisCounts  *counts = &run->counts[t];
+
+		counts->created = counts->updated = counts->restored = 0;
+		counts->refreshed = 0;
 	}
 }

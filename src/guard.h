@@ -28,12 +28,29 @@ extern void sis_guard_staged(SisRun *run);
 extern void sis_guard_offers(SisRun *run);
 
 /* SI002 when the data is of another district than the first time; SI007 when
- * it is older than what was applied last. */
+ * it is older than what was applied last, and a warning when it is older than
+ * max_age_hours. */
 extern void sis_guard_district(SisRun *run);
 extern void sis_guard_age(SisRun *run);
 
 /* Finds the schools in scope among those received; SI003 (rule 2). */
 extern void sis_guard_schools(SisRun *run);
+
+/*
+ * For SI003: sentences, each after a space, that tell how many students of
+ * each missing school (hits: 0) are at which other school tonight, by IDs and
+ * numbers; "" when none is on record, or nobody has moved.  *closed is the
+ * first of the schools that nobody is said to be at any more, or NULL.
+ */
+extern char *sis_guard_whereabouts(SisRun *run, char **missing,
+								   const int64 *hits, int nmissing,
+								   const char **closed);
+
+/*
+ * Of the IDs of schools that were received, the one that comes nearest: equal
+ * but for leading zeros, else by edit distance.  NULL when none is near.
+ */
+extern const char *sis_guard_nearest(const char *id, char **received, int n);
 
 /*
  * SI010 when too many rows of a type were rejected (rule 4).  Links to an end
@@ -60,6 +77,15 @@ extern char *sis_guard_raise_sql(const SisRun *run, SisRecordType type,
 extern SisFailure *sis_guard_rekeyed(SisRun *run, SisDelta *delta);
 
 /*
+ * SI012 when more records of a type would be updated than update_threshold
+ * allows; returned as of sis_guard_rekeyed(), and nothing may be done then.
+ */
+extern SisFailure *sis_guard_updates(SisRun *run, const SisDelta *delta);
+
+/* Takes back the planned figures of a run that does nothing of its plan. */
+extern void sis_guard_nothing_done(SisRun *run);
+
+/*
  * Drops from the "gone" stores what must stay whatever the threshold says:
  * records of a type that is not offered whole, or has unreadable rejects.
  */
@@ -68,7 +94,9 @@ extern void sis_guard_keep(SisRun *run, SisDelta *delta);
 /*
  * The threshold (rule 1).  Drops from the "gone" stores what must stay,
  * counts A, N and allowed into run->counts, writes run_school, and on a trip
- * pending_archive.  Returns the error to raise, NULL without a trip.
+ * pending_archive.  Returns the error to raise, NULL without a trip.  Where a
+ * trip holds back some schools only, run->hold says what, until it is closed.
+ * In a window that archives nothing a trip is no error.
  */
 extern SisFailure *sis_guard_threshold(SisRun *run, SisDelta *delta);
 

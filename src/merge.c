@@ -11,6 +11,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/progress.h"
+#include "hold.h"
 #include "merge.h"
 #include "miscadmin.h"
 #include "scope.h"
@@ -248,7 +250,7 @@ count_delta(SisCounts *counts, const SisTypeDelta *delta)
 
 	counts->out_of_scope = stand[SIS_STAND_OUT];
 	counts->created = act[SIS_ACT_CREATE];
-	counts->updated = act[SIS_ACT_UPDATE];
+	counts->updated = counts->to_update = act[SIS_ACT_UPDATE];
 	counts->refreshed = act[SIS_ACT_REFRESH];
 	counts->restored = act[SIS_ACT_RESTORE];
 	counts->manual = act[SIS_ACT_MANUAL];
@@ -307,16 +309,21 @@ sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects)
 	SisParams	params;
 
 	sis_scope_params(run, &params);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sis_progress_expect_rows(run->counts[type].staged_rows);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
+		int64		staged = run->counts[type].staged_rows;
 
 		/* a type that the source does not offer is left alone; its links
 		 * still go with their ends (guard.c keeps only those) */
 		if (!sis_offer_is_whole(run->counts[type].offer) &&
 			!sis_record_desc(type)->is_link)
 			continue;
+		sis_progress_type(type);
 		compute_type(run, delta, type, &params);
+		sis_progress_rows(staged);
 		count_delta(&run->counts[type], &delta->types[type]);
 		/* of a package of changes, what was carried has not been received */
 		if (run->counts[type].offer == SIS_OFFER_DELTA &&
@@ -447,6 +454,10 @@ update_records(SisRun *run, SisRecordType type, char act)
 void
 sis_merge_apply(SisRun *run, SisDelta *delta)
 {
+	sis_progress_step(SIS_STEP_APPLY);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sis_progress_expect_rows(delta->types[type].rows[SIS_DELTA_CREATES] +
+								 delta->types[type].rows[SIS_DELTA_CHANGES]);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;
@@ -471,6 +482,9 @@ sis_merge_apply(SisRun *run, SisDelta *delta)
 void
 sis_merge_archive(SisRun *run, SisDelta *delta)
 {
+	sis_progress_step(SIS_STEP_ARCHIVE);
+	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+		sis_progress_expect_rows(delta->types[type].rows[SIS_DELTA_GONE]);
 	for (int t = SIS_N_RECORD_TYPES - 1; t >= 0; t--)
 	{
 		SisRecordType type = (SisRecordType) t;
@@ -486,10 +500,12 @@ sis_merge_archive(SisRun *run, SisDelta *delta)
 							 psprintf("UPDATE %s t SET archived_at = now(), archived_reason = d.reason, "
 									  "archived_run = $1 FROM gone_%s d WHERE t.sync_id = $2 "
 									  "AND t.source_id = d.source_id AND t.sis_managed AND " SIS_ROW_IS_LIVE_SQL
-									  " AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint "
+									  " AND t.fingerprint IS NOT DISTINCT FROM d.old_fingerprint%s "
 									  "RETURNING t.source_id, d.reason, d.before, " SIS_ROW_AS_LEFT,
 									  run->roster->tables[type],
-									  sis_record_desc(type)->name),
+									  sis_record_desc(type)->name,
+									  run->hold == NULL ? "" :
+									  psprintf(" AND NOT %s", sis_hold_names_sql(type, "d.source_id"))),
 							 &params);
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -21,7 +21,10 @@ extern void sis_merge_compute(SisRun *run, SisDelta *delta, bool log_rejects);
  */
 extern void sis_merge_apply(SisRun *run, SisDelta *delta);
 
-/* Archives every record in the "gone" stores; as sis_merge_apply(). */
+/*
+ * Archives every record in the "gone" stores that run->hold does not hold
+ * back; as sis_merge_apply().
+ */
 extern void sis_merge_archive(SisRun *run, SisDelta *delta);
 
 #endif

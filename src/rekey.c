@@ -4,7 +4,7 @@
  *
  * An export whose IDs lost their leading zeros, or a source that makes new
  * ones, looks like everybody leaving and as many strangers coming.  It is
- * told by the numbers, or by twins: a record that is gone and one that is new
+ * told by the numbers, or by matches: a record that is gone and one that is new
  * that share a number, an e-mail address, or name and birth date with each
  * other and with nobody else.  The verdict holds everything back; the pairs
  * stand in rekey_pair, for CALL sis_sync.rekey(), and those that are gone in
@@ -26,7 +26,7 @@ typedef struct Rekeyed
 	int64		gone;			/* and not let go by an approval */
 	int64		stored;
 	int64		created;
-	int64		twins;
+	int64		matches;
 } Rekeyed;
 
 /* Keys of a record by which it may be known again: (kind, key) pairs. */
@@ -65,11 +65,11 @@ count_gone(const SisRun *run, const SisDelta *delta, SisRecordType type)
 }
 
 /*
- * Writes down those that are gone and have exactly one twin among the new,
+ * Writes down those that are gone and have exactly one match among the new,
  * and returns how many there are.
  */
 static int64
-log_twins(const SisRun *run, SisRecordType type)
+log_matches(const SisRun *run, SisRecordType type)
 {
 	const char *name = sis_record_desc(type)->name;
 	SisParams	params = {0};
@@ -94,7 +94,7 @@ log_twins(const SisRun *run, SisRecordType type)
 }
 
 static void
-forget_twins(const SisRun *run, SisRecordType type)
+forget_matches(const SisRun *run, SisRecordType type)
 {
 	SisParams	params = {0};
 
@@ -116,7 +116,7 @@ count_in_force(SisRun *run, SisRecordType type)
 	return sis_value_int8(0, 1);
 }
 
-/* Judges a type; its twins are written down when they seem to be some. */
+/* Judges a type; its matches are written down when they seem to be some. */
 static bool
 is_rekeyed(SisRun *run, SisDelta *delta, SisRecordType type, Rekeyed *found)
 {
@@ -131,21 +131,21 @@ is_rekeyed(SisRun *run, SisDelta *delta, SisRecordType type, Rekeyed *found)
 	/* who lets all of them go means it */
 	if (found->stored < MIN_REKEYED || sis_guard_allows_all(run, type))
 		return false;
-	found->twins = log_twins(run, type);
+	found->matches = log_matches(run, type);
 	if ((found->gone * 2 > found->stored && found->created >= found->gone) ||
-		(found->gone >= MIN_REKEYED && found->twins * 2 >= found->gone))
+		(found->gone >= MIN_REKEYED && found->matches * 2 >= found->gone))
 		return true;
-	if (found->twins > 0)
-		forget_twins(run, type);
+	if (found->matches > 0)
+		forget_matches(run, type);
 	return false;
 }
 
 static char *
 sentence(const Rekeyed *found)
 {
-	return psprintf("%lld of %lld records are gone and %lld are new, %lld of them twins",
+	return psprintf("%lld of %lld records are gone and %lld are new, %lld of them with a match",
 					(long long) found->gone, (long long) found->stored,
-					(long long) found->created, (long long) found->twins);
+					(long long) found->created, (long long) found->matches);
 }
 
 static SisFailure *
@@ -155,12 +155,12 @@ verdict(SisRun *run, const Rekeyed *found, int nfound)
 	const char *name = sis_record_desc(found[0].type)->name;
 
 	sis_fail(failure, SIS_ERR_REKEYED, name,
-			 psprintf("%sA twin is a new record that shares a number, an e-mail address, or name and birth date with one that is gone, and with no other. Nothing was changed.",
+			 psprintf("%sA match is a new record that shares a number, an e-mail address, or name and birth date with one that is gone, and with no other. Nothing was changed.",
 					  nfound == 1 ? "" :
 					  psprintf("Of type %s as well, %s. ",
 							   sis_record_desc(found[1].type)->name,
 							   sentence(&found[1]))),
-			 psprintf("See the pairs with SELECT * FROM sis_sync.rekey_twin WHERE run_id = %lld: did IDs lose leading zeros, or was the export set up anew? "
+			 psprintf("See the pairs with SELECT * FROM sis_sync.rekey_match WHERE run_id = %lld: did IDs lose leading zeros, or was the export set up anew? "
 					  "If a mistake changed them, have it mended and run the sync again. "
 					  "If they are the same people under new IDs for good, CALL sis_sync.rekey(%lld) gives them these and keeps the rest; "
 					  "if the old ones have left, SELECT sis_sync.approve(%lld, 'why they may go'). Then run the sync again.",
@@ -186,14 +186,7 @@ sis_guard_rekeyed(SisRun *run, SisDelta *delta)
 	if (nfound == 0)
 		return NULL;
 
-	/* nothing of what was planned is done */
-	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
-	{
-		SisCounts  *counts = &run->counts[t];
-
-		counts->created = counts->updated = counts->restored = 0;
-		counts->refreshed = 0;
-	}
+	sis_guard_nothing_done(run);
 	for (int i = 0; i < nfound; i++)
 	{
 		sis_approval_hold(run, found[i].type);

@@ -10,13 +10,16 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/source.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "notify.h"
 #include "rename.h"
 #include "run.h"
 #include "runlog.h"
@@ -216,7 +219,8 @@ sis_rename(SisRun *run)
 	rename_links(run, SIS_STUDENT_CONTACT, "student_source_id",
 				 "contact_source_id");
 	rename_links(run, SIS_ENROLLMENT, "section_source_id", "person_source_id");
-	sis_write_check_constraints(run);
+	if (!IsTransactionBlock())
+		sis_write_check_constraints(run);
 	for (int i = 0; i < (int) lengthof(renamed); i++)
 		forget_deletions(run, renamed[i]);
 
@@ -306,6 +310,8 @@ rekey(int64 of_run)
 				 (long long) renamed, (long long) of_run);
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
+	sis_notify_end(run->id);
+	sis_progress_end();
 }
 
 SIS_FUNCTION(sis_rekey);

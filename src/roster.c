@@ -492,3 +492,31 @@ sis_roster_has(const SisRoster *roster, SisRecordType type, int64 sync_id,
 									   roster->tables[type], condition),
 							  &params) > 0;
 }
+
+char *
+sis_roster_find_school(const SisRoster *roster, int64 sync_id,
+					   const char *school)
+{
+	SisParams	params = {0};
+	uint64		n;
+
+	sis_param_int8(&params, sync_id);
+	sis_param_text(&params, school);
+	n = sis_exec_on_roster(psprintf("SELECT x.source_id FROM (SELECT t.source_id, "
+									"rank() OVER (ORDER BY (t.sis_id = btrim($2)) IS TRUE DESC) AS rank "
+									"FROM %s t WHERE t.sync_id = $1 AND (t.sis_id = btrim($2) OR t.source_id = btrim($2))) x "
+									"WHERE x.rank = 1",
+									roster->tables[SIS_SCHOOL]),
+						   &params);
+	if (n != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 n == 0 ?
+				 errmsg("school \"%s\" is not in roster \"%s\"", school,
+						roster->schema) :
+				 errmsg("more than one school of roster \"%s\" has the ID \"%s\"",
+						roster->schema, school),
+				 errhint("See SELECT sis_id, source_id, name FROM %s WHERE sync_id = %lld.",
+						 roster->tables[SIS_SCHOOL], (long long) sync_id)));
+	return sis_value(0, 1);
+}

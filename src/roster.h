@@ -35,4 +35,11 @@ extern SisRoster *sis_roster_open_to_read(const char *schema);
 extern bool sis_roster_has(const SisRoster *roster, SisRecordType type,
 						   int64 sync_id, const char *condition);
 
+/*
+ * The source_id of a stored school, found by the district's own ID, else by
+ * the source's, as in sync_school; 22023 unless there is exactly one.
+ */
+extern char *sis_roster_find_school(const SisRoster *roster, int64 sync_id,
+									const char *school);
+
 #endif

@@ -16,30 +16,34 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "approve.h"
+#include "attempt.h"
 #include "base/compat.h"
+#include "base/progress.h"
 #include "carry.h"
 #include "delta.h"
 #include "guard.h"
+#include "hold.h"
+#include "intake.h"
 #include "merge.h"
 #include "miscadmin.h"
+#include "notice.h"
+#include "notify.h"
+#include "retention.h"
 #include "run.h"
 #include "runlog.h"
 #include "scope.h"
 #include "slot.h"
-#include "stage.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
+#include "window.h"
 #include "write.h"
 
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
 
-/* How long an error waits to be written into the log. */
+/* How long an error waits to be written into the log, and what is due there to
+ * be removed. */
 #define LOG_LOCK_TIMEOUT	"500ms"
 
 /* ----------
@@ -71,134 +75,32 @@ load_and_lock(const char *name, bool session)
 	return run;
 }
 
-/* Everything that can be known to be wrong before the source is asked. */
-static SisRun *
-begin_run(const char *name, bool dry_run, bool session)
+SisRun *
+sis_run_hold(const char *name, SisRunKind kind, int64 of_run)
 {
-	SisRun	   *run = load_and_lock(name, session);
+	static const SisStep steps[] = {
+		[SIS_RUN_UNDO] = SIS_STEP_UNDO,
+		[SIS_RUN_REKEY] = SIS_STEP_REKEY,
+		[SIS_RUN_RETIRE] = SIS_STEP_RETIRE,
+		[SIS_RUN_ERASE] = SIS_STEP_ERASE
+	};
+	SisRun	   *run = load_and_lock(name, false);
 
-	run->dry_run = dry_run;
-	sis_runlog_start(run, 0);
+	run->kind = kind;
+	sis_runlog_start(run, of_run);
+	sis_notify_interrupted(run);
+	sis_progress_begin(run->id, false);
+	sis_progress_step(steps[kind]);
 	return run;
 }
 
 SisRun *
 sis_run_begin(const char *name, SisRunKind kind, int64 of_run)
 {
-	SisRun	   *run = load_and_lock(name, false);
+	SisRun	   *run = sis_run_hold(name, kind, of_run);
 
-	run->kind = kind;
-	sis_runlog_start(run, of_run);
 	run->roster = sis_roster_open(run->sync->target_schema, RowExclusiveLock);
 	return run;
-}
-
-static const SisProvider *
-find_provider(const SisSource *source)
-{
-	const SisProvider *provider = sis_provider_for(source->wrapper);
-
-	if (provider == NULL)
-		ereport(ERROR,
-				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
-				 errmsg("the foreign-data wrapper \"%s\" is none of sis_sync's",
-						source->wrapper),
-				 errhint("Use a server of sis_directory, sis_sftp, sis_clever, sis_oneroster or sis_classlink.")));
-	return provider;
-}
-
-/* ----------
- * Phase 2: the source into the staging tables
- * ----------
- */
-
-static void
-take_counts(SisRun *run, SisStage *stage)
-{
-	SisSink    *sink = sis_stage_sink(stage);
-
-	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
-	{
-		const SisStaged *staged = sis_stage_counts(stage, (SisRecordType) type);
-		SisCounts  *counts = &run->counts[type];
-
-		counts->offer = sink->offer[type];
-		counts->rows_read = staged->rows_read;
-		counts->received = staged->received;
-		counts->rejected = staged->rejected;
-		counts->unreadable = staged->unreadable;
-		counts->staged_rows = staged->staged_rows;
-		counts->active = staged->active;
-	}
-	run->source_as_of = sink->as_of;
-	run->district_id = sink->district_id ? pstrdup(sink->district_id) : NULL;
-	if (sink->note.len > 0)
-		sis_run_note(run, "%s", sink->note.data);
-}
-
-/* Puts what was fetched into the staging tables; allocates in cxt. */
-static void
-stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
-			  MemoryContext cxt, SisFailure *failure)
-{
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	MemoryContext read_cxt;
-	SisStage   *stage;
-	bool		done;
-
-	PushActiveSnapshot(GetTransactionSnapshot());
-	stage = sis_stage_open(run->id, run->slot, run->sync, failure);
-	read_cxt = AllocSetContextCreate(cxt, "sis_sync provider",
-									 ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(read_cxt);
-	done = provider->read(fetched, sis_stage_sink(stage));
-	MemoryContextSwitchTo(old);
-
-	/* not before: reading takes time, and a lock on a roster is waited for */
-	if (done)
-	{
-		run->roster = sis_roster_open(run->sync->target_schema, AccessShareLock);
-		MemoryContextSwitchTo(cxt);
-		sis_carry_stored(stage, run);
-	}
-	MemoryContextSwitchTo(cxt);
-	sis_stage_close(stage, run->roster, done);
-	MemoryContextSwitchTo(old);
-	take_counts(run, stage);
-	PopActiveSnapshot();
-}
-
-/*
- * Fetches and stages the source.  A failure of the source is in *failure
- * afterwards, and what came before it is staged and counted all the same.
- */
-static void
-stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
-{
-	MemoryContext old = CurrentMemoryContext;
-	MemoryContext cxt = AllocSetContextCreate(old, "sis_sync stage",
-											  ALLOCSET_DEFAULT_SIZES);
-	const SisProvider *provider = find_provider(source);
-	void	   *fetched;
-
-	run->options_hash = (int64) source->options_hash;
-
-	/* whatever looked into a catalog so far holds back nobody's vacuum */
-	InvalidateCatalogSnapshot();
-	MemoryContextSwitchTo(cxt);
-	fetched = provider->fetch(source, &run->sync->wants, failure);
-	MemoryContextSwitchTo(old);
-	if (fetched != NULL)
-		stage_fetched(run, provider, fetched, cxt, failure);
-	if (failure->code != SIS_OK)
-	{
-		failure->message = pstrdup(failure->message);
-		failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
-		failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
-	}
-	MemoryContextDelete(cxt);
-	if (fetched != NULL)
-		sis_runlog_staged(run);
 }
 
 /* ----------
@@ -208,11 +110,15 @@ stage_source(SisRun *run, const SisSource *source, SisFailure *failure)
 
 /*
  * All checks but the threshold, and the delta they rest on.  Returns the
- * verdict when IDs have been re-keyed: nothing of the delta may be done then.
+ * verdict when IDs have been re-keyed, or too much would be updated: nothing
+ * of the delta may be done then.
  */
 static SisFailure *
 compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 {
+	SisFailure *failure;
+
+	sis_progress_step(SIS_STEP_VERIFY);
 	sis_guard_settings(run);
 	sis_approval_find(run);
 	sis_guard_staged(run);
@@ -224,7 +130,12 @@ compute_and_check(SisRun *run, SisDelta *delta, SisScope **scope, bool first)
 	sis_merge_compute(run, delta, first);
 	sis_guard_rejects(run, delta);
 	sis_guard_empty(run);
-	return sis_guard_rekeyed(run, delta);
+	failure = sis_guard_rekeyed(run, delta);
+	if (failure != NULL)
+		return failure;
+	if (run->sync->mode == SIS_MODE_ADDS_ONLY)
+		sis_window_leave_updates(run);
+	return sis_guard_updates(run, delta);
 }
 
 /* The same for a step in the caller's transaction, which an error aborts. */
@@ -262,73 +173,32 @@ remember_state(const SisRun *run)
 					  &params, SPI_OK_INSERT);
 }
 
-/*
- * Empties the rows of those who left scope, and leaves their IDs: they are on
- * the roster, and a preview must still tell why they would go.
- */
+/* Creates, updates and restores. */
 static void
-empty_rows(SisRun *run, SisRecordType type, const char *condition,
-		   const SisParams *params)
+apply_all(SisRun *run, SisDelta *delta)
 {
-	const SisRecordDesc *desc = sis_record_desc(type);
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "UPDATE %s d SET last_modified = NULL",
-					 sis_stage_leaf(type, run->slot));
-	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
-	{
-		if (strstr(desc->columns[i].name, "source_id") == NULL)
-			appendStringInfo(&sql, ", %s = NULL", desc->columns[i].name);
-	}
-	sis_exec_as_owner(psprintf("%s WHERE %s AND EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
-							   sql.data, condition, desc->name),
-					  params, SPI_OK_UPDATE);
+	sis_merge_apply(run, delta);
+	if (run->sync->mode < SIS_MODE_ADDS_ONLY)
+		sis_approval_spend_updates(run);
 }
 
 /*
- * People out of scope leave staging when the run ends: nobody agreed that
- * they be kept (rule 9).
+ * Archives what a window, or a trip (failure), does not hold back.  An approval
+ * of which some may still be held back is not spent.
  */
 static void
-forget_out_of_scope(SisRun *run, const SisDelta *delta)
+archive_what_may(SisRun *run, SisDelta *delta, const SisFailure *failure)
 {
-	static const SisRecordType persons[] = {
-		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
-	};
-	SisParams	params;
-
-	if (run->nschools < 0)
+	if (failure == NULL && run->sync->mode == SIS_MODE_NORMAL)
+	{
+		sis_merge_archive(run, delta);
+		sis_carry_forget(run, delta);
+		sis_approval_spend(run);
 		return;
-	sis_scope_params(run, &params);
-	for (int i = 0; i < (int) lengthof(persons); i++)
-	{
-		SisRecordType type = persons[i];
-		bool		some_gone = delta->types[type].rows[SIS_DELTA_GONE] > 0;
-		char	   *condition =
-			psprintf("d.run_id = $1 AND d.source_id IS NOT NULL "
-					 "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
-					 sis_scope_staged_sql(run, type, true));
-
-		if (some_gone)
-			empty_rows(run, type, condition, &params);
-		run->counts[type].staged_rows -= (int64)
-			sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE %s%s",
-									   sis_stage_leaf(type, run->slot), condition,
-									   !some_gone ? "" :
-									   psprintf(" AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
-												sis_record_desc(type)->name)),
-							  &params, SPI_OK_DELETE);
 	}
-}
-
-/* Archives what the threshold has let pass. */
-static void
-archive_all(SisRun *run, SisDelta *delta)
-{
-	sis_merge_archive(run, delta);
-	sis_carry_forget(run, delta);
-	sis_approval_spend(run);
+	sis_carry_remember_held(run, delta);
+	if (run->hold != NULL)
+		sis_merge_archive(run, delta);
 }
 
 /* What the checks have let pass: creates, updates, and archives or a trip. */
@@ -340,16 +210,18 @@ write_all(SisRun *run, SisDelta *delta)
 	if (!run->dry_run)
 		sis_carry_remember(run, delta);
 	failure = sis_guard_threshold(run, delta);
+	if (run->sync->mode != SIS_MODE_NORMAL)
+		sis_window_note_gone(run, delta);
 	if (!run->dry_run)
 	{
-		sis_merge_apply(run, delta);
-		if (failure == NULL)
-			archive_all(run, delta);
-		else
-			sis_carry_remember_held(run, delta);
+		apply_all(run, delta);
+		archive_what_may(run, delta, failure);
 		sis_write_check_constraints(run);
 		remember_state(run);
 	}
+	if (run->hold != NULL)
+		sis_hold_close(run->hold);
+	run->hold = NULL;
 	sis_runlog_phase(run->id, failure != NULL ? "applied" : "archive");
 	return failure;
 }
@@ -365,7 +237,7 @@ merge_all(SisRun *run, SisDelta *delta)
 	failure = compute_and_check(run, delta, &scope, true);
 	if (failure == NULL)
 		failure = write_all(run, delta);
-	forget_out_of_scope(run, delta);
+	sis_scope_forget_out(run, delta);
 	finish_scope(delta, scope);
 	sis_runlog_counts(run);
 	return failure;
@@ -376,19 +248,39 @@ merge_all(SisRun *run, SisDelta *delta)
  * ----------
  */
 
-int64
-sis_run_stage(const char *sync)
+static SisRun *
+begin_run(const char *sync)
 {
-	SisRun	   *run = begin_run(sync, false, false);
+	SisRun	   *run = load_and_lock(sync, false);
+
+	sis_runlog_start(run, 0);
+	sis_notify_interrupted(run);
+	sis_progress_begin(run->id, false);
+	return run;
+}
+
+static void
+stage_run(SisRun *run)
+{
 	SisSource  *source = sis_source_load(run->sync->server);
 	SisFailure	failure = {SIS_OK};
 
 	sis_sync_check_schools(run->sync);
-	(void) find_provider(source);
+	(void) sis_intake_provider(source);
 	run->slot = sis_slot_take(run->id, run->sync->name, false);
-	stage_source(run, source, &failure);
+	sis_intake(run, source, &failure);
 	if (failure.code != SIS_OK)
 		sis_throw(&failure);
+	sis_progress_end();
+}
+
+int64
+sis_run_stage(const char *sync)
+{
+	SisRun	   *run = begin_run(sync);
+
+	sis_window_check_not_frozen(run->sync);
+	stage_run(run);
 	return run->id;
 }
 
@@ -399,7 +291,9 @@ open_step(int64 run_id, const char *phase, LOCKMODE mode)
 	SisRun	   *run = sis_runlog_load(run_id, phase);
 
 	lock_sync(run->sync, false);
+	sis_window_check_not_frozen(run->sync);
 	run = sis_runlog_load(run_id, phase);	/* as it is now that it is ours */
+	sis_progress_begin(run_id, false);
 	run->roster = sis_roster_open(run->sync->target_schema, mode);
 	return run;
 }
@@ -416,6 +310,7 @@ sis_run_verify(int64 run_id)
 	sis_delta_destroy(delta);
 	sis_runlog_counts(run);
 	sis_runlog_phase(run->id, "verified");
+	sis_progress_end();
 }
 
 /* Did verify() find that archive() will trip? */
@@ -437,14 +332,15 @@ sis_run_apply(int64 run_id)
 	SisScope   *scope = compute_or_throw(run, delta, false);
 
 	sis_carry_remember(run, delta);
-	if (was_held(run))
+	if (was_held(run) || run->sync->mode != SIS_MODE_NORMAL)
 		sis_carry_remember_held(run, delta);
-	sis_merge_apply(run, delta);
+	apply_all(run, delta);
 	remember_state(run);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
 	sis_runlog_counts(run);
 	sis_runlog_phase(run->id, "applied");
+	sis_progress_end();
 }
 
 void
@@ -462,8 +358,10 @@ sis_run_archive(int64 run_id)
 	failure = sis_guard_threshold(run, delta);
 	if (failure != NULL)
 		sis_throw(failure);
-	archive_all(run, delta);
-	forget_out_of_scope(run, delta);
+	if (run->sync->mode != SIS_MODE_NORMAL)
+		sis_window_note_gone(run, delta);
+	archive_what_may(run, delta, NULL);
+	sis_scope_forget_out(run, delta);
 	finish_scope(delta, scope);
 	sis_delta_destroy(delta);
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
@@ -478,17 +376,30 @@ sis_run_archive(int64 run_id)
 	memcpy(run->counts, applied, sizeof(applied));
 	sis_runlog_counts(run);
 	sis_runlog_succeeded(run);
+	sis_notify_end(run->id);
+	sis_progress_end();
+	/* with a snapshot of its own it might fail for what others have removed */
+	if (!IsolationUsesXactSnapshot())
+		sis_retention();
 }
 
 int64
 sis_run_all(const char *sync)
 {
-	int64		run_id = sis_run_stage(sync);
+	SisRun	   *run = begin_run(sync);
 
-	sis_run_verify(run_id);
-	sis_run_apply(run_id);
-	sis_run_archive(run_id);
-	return run_id;
+	if (run->sync->mode == SIS_MODE_FROZEN)
+	{
+		sis_window_log_frozen(run);
+		sis_notify_end(run->id);
+		sis_progress_end();
+		return run->id;
+	}
+	stage_run(run);
+	sis_run_verify(run->id);
+	sis_run_apply(run->id);
+	sis_run_archive(run->id);
+	return run->id;
 }
 
 /* ----------
@@ -501,83 +412,61 @@ typedef struct Phase
 	SisRun	   *run;
 	const char *name;
 	bool		dry_run;
+	SisTurn    *turn;			/* of run_due(), or NULL */
 	SisSource  *source;
 	SisDelta   *delta;
 	SisFailure *failure;		/* the verdict, not thrown yet */
 	const ErrorData *error;		/* what log_error_phase() writes down */
 } Phase;
 
-/* Starts the next transaction as the run needs it, whatever the session has. */
+/* Leaves phase->run NULL when it is not the sync's turn. */
 static void
-commit(void)
+begin_phase(void *arg)
 {
-	SPI_commit();
-	(void) set_config_option("transaction_isolation", "read committed",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-	(void) set_config_option("transaction_read_only", "off",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-}
+	Phase	   *phase = arg;
+	SisRun	   *run = load_and_lock(phase->name, true);
 
-/*
- * Does work in an internal subtransaction.  NULL when it went well, else the
- * error, with the transaction around it still usable.
- */
-static ErrorData *
-attempt(void (*work) (Phase *), Phase *phase)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		/* a connection of its own: an error forgets its named relations */
-		sis_connect(0);
-		MemoryContextSwitchTo(cxt);
-		work(phase);
-		SPI_finish();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return error;
+	if (phase->turn != NULL && !phase->turn->is_due(run->sync, phase->turn))
+		return;
+	run->dry_run = phase->dry_run;
+	run->commits = true;
+	sis_runlog_start(run, 0);
+	if (run->sync->mode == SIS_MODE_FROZEN)
+		sis_window_log_frozen(run);
+	phase->run = run;
 }
 
 static void
-prepare_phase(Phase *phase)
+prepare_phase(void *arg)
 {
+	Phase	   *phase = arg;
 	SisRun	   *run = phase->run;
 
 	sis_sync_check_schools(run->sync);
 	phase->source = sis_source_load(run->sync->server);
-	(void) find_provider(phase->source);
+	(void) sis_intake_provider(phase->source);
 	(void) sis_roster_open(run->sync->target_schema, AccessShareLock);
 	run->slot = sis_slot_take(run->id, run->sync->name, true);
 }
 
 static void
-stage_phase(Phase *phase)
+stage_phase(void *arg)
 {
+	Phase	   *phase = arg;
+
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
-	stage_source(phase->run, phase->source, phase->failure);
+	sis_intake(phase->run, phase->source, phase->failure);
 }
 
 static void
-merge_phase(Phase *phase)
+merge_phase(void *arg)
 {
+	Phase	   *phase = arg;
+
 	sis_locks_for_transaction(phase->run->sync->id, phase->run->slot);
 	phase->failure = merge_all(phase->run, phase->delta);
+	if (phase->failure == NULL)
+		sis_runlog_succeeded(phase->run);
 }
 
 static bool
@@ -598,7 +487,7 @@ attempt_merge(Phase *phase)
 	note_len = phase->run->note.len;
 	for (int i = 1;; i++)
 	{
-		ErrorData  *error = attempt(merge_phase, phase);
+		ErrorData  *error = sis_attempt(merge_phase, phase);
 
 		if (error == NULL || i == MAX_ATTEMPTS ||
 			!worth_another_attempt(error))
@@ -609,14 +498,15 @@ attempt_merge(Phase *phase)
 		sis_delta_clear(phase->delta);
 		/* a new transaction, so that it sees what the others have done */
 		sis_delta_destroy(phase->delta);
-		commit();
+		sis_commit();
 		phase->delta = sis_delta_create();
 	}
 }
 
 static void
-log_error_phase(Phase *phase)
+log_error_phase(void *arg)
 {
+	Phase	   *phase = arg;
 	ErrorData	logged = *phase->error;
 
 	/* what PostgreSQL says in detail may show a row's values */
@@ -629,38 +519,89 @@ log_error_phase(Phase *phase)
 	sis_runlog_failed(phase->run->id, &logged);
 }
 
+static void
+retention_phase(void *arg)
+{
+	(void) set_config_option("lock_timeout", LOG_LOCK_TIMEOUT,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	sis_retention();
+}
+
+/* Not to be done is no failure of the run: the next one does it. */
+static void
+forget_what_is_due(void)
+{
+	ErrorData  *error = sis_attempt(retention_phase, NULL);
+
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not remove what is kept no longer: %s",
+						error->message)));
+	sis_commit();
+}
+
 /*
- * Writes the error to the log, commits that and raises the error.  When it
- * cannot be written (the disk is full, the extension was dropped) the cause is
- * still the one to raise; the next run will find this one interrupted.
+ * Commits the end that has been logged, and tells of it.  Whoever hears of it
+ * may run the sync at once.  Who cancels a run must not wait for more.
  */
 static void
-end_with_error(Phase *phase, ErrorData *error)
+commit_end(Phase *phase, bool forget)
+{
+	sis_commit();
+	if (forget)
+		forget_what_is_due();
+	sis_progress_end();
+	sis_locks_release();
+	sis_notify_committing(phase->run->id);
+}
+
+/*
+ * Writes the error to the log and commits that.  When it cannot be written
+ * (the disk is full, the extension was dropped) the cause is still the one to
+ * raise; the next run will find this one interrupted.
+ */
+static void
+log_and_commit(Phase *phase, const ErrorData *error)
 {
 	ErrorData  *of_log;
 
 	phase->error = error;
-	of_log = attempt(log_error_phase, phase);
+	of_log = sis_attempt(log_error_phase, phase);
 	if (of_log != NULL)
+	{
 		ereport(WARNING,
 				(errcode(of_log->sqlerrcode),
 				 errmsg("could not write into the log that run %lld failed: %s",
 						(long long) phase->run->id, of_log->message)));
-	commit();
+		sis_commit();
+	}
+	else
+		commit_end(phase, sis_error_reason(error->sqlerrcode) != NULL);
+}
+
+static void
+end_with_error(Phase *phase, ErrorData *error)
+{
+	log_and_commit(phase, error);
 	ReThrowError(error);
 }
 
 static void
-end_with_failure(SisRun *run, const SisFailure *failure)
+end_with_failure(Phase *phase)
 {
+	const SisFailure *failure = phase->failure;
 	ErrorData	error = {0};
 
 	error.sqlerrcode = sis_error_sqlstate(failure->code);
 	error.message = (char *) failure->message;
 	error.detail = (char *) failure->detail;
 	error.hint = (char *) failure->hint;
-	sis_runlog_failed(run->id, &error);
-	commit();
+	log_and_commit(phase, &error);
+	/* all but the archiving was done */
+	if (failure->code == SIS_ERR_THRESHOLD)
+		sis_notice_written(phase->run);
 	sis_throw(failure);
 }
 
@@ -671,22 +612,39 @@ run_phases(Phase *phase)
 	SisRun	   *run;
 	ErrorData  *error;
 
-	commit();
-	phase->run = run = begin_run(phase->name, phase->dry_run, true);
-	commit();
+	sis_commit();
+	error = sis_attempt(begin_phase, phase);
+	if (error != NULL)
+		ReThrowError(error);
+	sis_commit();
+	run = phase->run;
+	if (run == NULL)
+		return;
+	if (phase->turn != NULL)
+		phase->turn->run_id = run->id;
+	sis_progress_begin(run->id, true);
+	for (int i = 0; i < run->ninterrupted; i++)
+		sis_notify_committing(run->interrupted[i]);
+	if (run->sync->mode == SIS_MODE_FROZEN)
+	{
+		commit_end(phase, true);
+		return;
+	}
+	sis_notice_begun(run);
 
-	error = attempt(prepare_phase, phase);
+	error = sis_attempt(prepare_phase, phase);
 	if (error != NULL)
 		end_with_error(phase, error);
-	commit();
+	sis_commit();
 
 	phase->failure = &failure;
-	error = attempt(stage_phase, phase);
+	error = sis_attempt(stage_phase, phase);
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (failure.code != SIS_OK)
-		end_with_failure(run, &failure);
-	commit();
+		end_with_failure(phase);
+	sis_commit();
+	sis_notice_staged(run);
 
 	phase->delta = sis_delta_create();
 	error = attempt_merge(phase);
@@ -694,9 +652,24 @@ run_phases(Phase *phase)
 	if (error != NULL)
 		end_with_error(phase, error);
 	if (phase->failure != NULL)
-		end_with_failure(run, phase->failure);
-	sis_runlog_succeeded(run);
-	commit();
+		end_with_failure(phase);
+	commit_end(phase, true);
+	sis_notice_written(run);
+}
+
+static void
+run_and_unlock(Phase *phase)
+{
+	PG_TRY();
+	{
+		run_phases(phase);
+	}
+	PG_FINALLY();
+	{
+		sis_progress_end();
+		sis_locks_release();
+	}
+	PG_END_TRY();
 }
 
 void
@@ -706,13 +679,15 @@ sis_run_committing(const char *sync, bool dry_run)
 
 	phase.name = sync;
 	phase.dry_run = dry_run;
-	PG_TRY();
-	{
-		run_phases(&phase);
-	}
-	PG_FINALLY();
-	{
-		sis_locks_release();
-	}
-	PG_END_TRY();
+	run_and_unlock(&phase);
+}
+
+void
+sis_run_turn(const char *sync, SisTurn *turn)
+{
+	Phase		phase = {0};
+
+	phase.name = sync;
+	phase.turn = turn;
+	run_and_unlock(&phase);
 }

@@ -8,10 +8,12 @@
 #include "runstate.h"
 
 /*
- * Begins an undo or a rekey in the caller's transaction: holds the sync
- * (SI008 when another run is in progress), logs the run and opens the roster
- * for writing.
+ * Begins a run of another kind in the caller's transaction: holds the sync
+ * (SI008 when another run is in progress) and logs the run.
  */
+extern SisRun *sis_run_hold(const char *sync, SisRunKind kind, int64 of_run);
+
+/* The same, and opens the roster for writing. */
 extern SisRun *sis_run_begin(const char *sync, SisRunKind kind, int64 of_run);
 
 /* ----------
@@ -30,5 +32,17 @@ extern int64 sis_run_all(const char *sync);
  * connection.  Ends in the named error when the run failed.
  */
 extern void sis_run_committing(const char *sync, bool dry_run);
+
+/* A sync's turn in run_due(). */
+typedef struct SisTurn
+{
+	/* asked once the sync is locked: is it to run? */
+	bool		(*is_due) (const SisSync *sync, const struct SisTurn *turn);
+	TimestampTz	as_of;			/* for is_due() */
+	int64		run_id;			/* out: the run begun, even if it fails; 0: none */
+} SisTurn;
+
+/* The same when it is the sync's turn; else nothing happens. */
+extern void sis_run_turn(const char *sync, SisTurn *turn);
 
 #endif

@@ -26,8 +26,9 @@ typedef struct CountColumn
 static const CountColumn count_columns[] = {
 	COUNT(rows_read), COUNT(received), COUNT(out_of_scope), COUNT(rejected),
 	COUNT(unreadable), COUNT(created), COUNT(updated), COUNT(unchanged),
-	COUNT(restored), COUNT(manual), COUNT(frozen), COUNT(to_archive),
-	COUNT(archived), COUNT(in_force), COUNT(allowed), COUNT(staged_rows)
+	COUNT(restored), COUNT(manual), COUNT(frozen), COUNT(to_update),
+	COUNT(to_archive), COUNT(archived), COUNT(in_force), COUNT(allowed),
+	COUNT(staged_rows)
 };
 
 static const char *const offer_names[] = {
@@ -46,19 +47,25 @@ count_field(SisCounts *counts, int column)
 static const char *const kind_names[] = {
 	[SIS_RUN_SYNC] = "sync",
 	[SIS_RUN_UNDO] = "undo",
-	[SIS_RUN_REKEY] = "rekey"
+	[SIS_RUN_REKEY] = "rekey",
+	[SIS_RUN_RETIRE] = "retire",
+	[SIS_RUN_ERASE] = "erase"
 };
 
 void
 sis_runlog_start(SisRun *run, int64 of_run)
 {
 	SisParams	params = {0};
+	uint64		n;
 
 	sis_param_text(&params, run->sync->name);
-	sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
-					  "message = coalesce(message, 'the run did not end: its session is gone') "
-					  "WHERE sync = $1 AND status = 'running'",
-					  &params, SPI_OK_UPDATE);
+	n = sis_exec_as_owner("UPDATE sis_sync.run SET status = 'interrupted', finished_at = clock_timestamp(), "
+						  "message = coalesce(message, 'the run did not end: its session is gone') "
+						  "WHERE sync = $1 AND status = 'running' RETURNING id",
+						  &params, SPI_OK_UPDATE_RETURNING);
+	run->interrupted = palloc(sizeof(int64) * Max(n, 1));
+	for (run->ninterrupted = 0; run->ninterrupted < (int) n; run->ninterrupted++)
+		run->interrupted[run->ninterrupted] = sis_value_int8(run->ninterrupted, 1);
 	sis_param_bool(&params, run->dry_run);
 	sis_param_text(&params, GetUserNameFromId(GetUserId(), false));
 	sis_param_text(&params, kind_names[run->kind]);
@@ -122,15 +129,16 @@ sis_runlog_read(int64 run_id, SisPastRun *past)
 	if (sis_exec_as_owner("SELECT r.sync, r.status, r.phase, r.dry_run, r.district_id, r.options_hash, "
 						  "r.source_as_of, r.note, r.kind, r.error_code, r.of_run, r.undone_by, "
 						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync), "
-						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync AND n.id > r.id AND NOT n.dry_run "
+						  "(SELECT max(n.id) FROM sis_sync.run n WHERE n.sync = r.sync AND n.id > r.id AND NOT n.dry_run AND n.kind <> 'erase' "
 						  "AND (n.phase IN ('applied', 'archive', 'done') OR n.error_code = 'SI011')), "
-						  "EXISTS (SELECT 1 FROM sis_sync.pending_archive p WHERE p.run_id = r.id) "
+						  "EXISTS (SELECT 1 FROM sis_sync.pending_archive p WHERE p.run_id = r.id), "
+						  "r.erased, to_char(r.purged_at, 'YYYY-MM-DD HH24:MI TZ') "
 						  "FROM sis_sync.run r WHERE r.id = $1",
 						  &params, SPI_OK_SELECT) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run %lld does not exist", (long long) run_id),
-				 errhint("The runs on record are in sis_sync.run; one whose transaction was rolled back, such as a failed sis_sync.run_atomic(), is not.")));
+				 errhint("The runs on record are in sis_sync.run; one whose transaction was rolled back, such as a failed sis_sync.run_atomic(), is not, nor is one that sis_sync.purge() has removed.")));
 	run->id = run_id;
 	sync = sis_value(0, 1);
 	past->status = sis_value(0, 2);
@@ -147,6 +155,8 @@ sis_runlog_read(int64 run_id, SisPastRun *past)
 	past->newest = sis_value_int8(0, 13);
 	past->later = sis_value_int8(0, 14);
 	past->holds = sis_value_bool(0, 15);
+	past->erased = sis_value_int8(0, 16);
+	past->purged_at = sis_value(0, 17);
 	run->sync = sis_sync_load(sync);
 	initStringInfo(&run->note);
 	if (note != NULL)
@@ -307,10 +317,11 @@ sis_runlog_failed(int64 run_id, const ErrorData *edata)
 					  &params, SPI_OK_UPDATE);
 }
 
-void
+bool
 sis_run_note(SisRun *run, const char *fmt,...)
 {
 	StringInfoData sentence;
+	bool		is_new;
 
 	initStringInfo(&sentence);
 	for (;;)
@@ -327,8 +338,10 @@ sis_run_note(SisRun *run, const char *fmt,...)
 	}
 
 	/* each of the later steps judges anew and finds the same */
-	if (strstr(run->note.data, sentence.data) == NULL)
+	is_new = strstr(run->note.data, sentence.data) == NULL;
+	if (is_new)
 		appendStringInfo(&run->note, "%s%s", run->note.len > 0 ? " " : "",
 						 sentence.data);
 	pfree(sentence.data);
+	return is_new;
 }

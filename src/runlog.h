@@ -16,7 +16,7 @@ extern void sis_runlog_start(SisRun *run, int64 of_run);
 /* What is on record of a run, for those who look back at it. */
 typedef struct SisPastRun
 {
-	char	   *kind;			/* "sync", "undo", "rekey" */
+	char	   *kind;			/* "sync", "undo", "rekey", "retire", "erase" */
 	char	   *status;
 	char	   *phase;
 	char	   *error_code;		/* or NULL */
@@ -25,6 +25,8 @@ typedef struct SisPastRun
 	int64		newest;			/* the sync's newest run */
 	int64		later;			/* the newest run after it that wrote to the
 								 * roster, or found IDs re-keyed; 0: none */
+	int64		erased;			/* rows of it in change, removed since */
+	char	   *purged_at;		/* when all of them were, or NULL */
 	bool		holds;			/* records of it stand in pending_archive */
 } SisPastRun;
 

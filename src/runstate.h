@@ -24,6 +24,7 @@ typedef struct SisCounts
 	int64		restored;
 	int64		manual;
 	int64		frozen;
+	int64		to_update;
 	int64		to_archive;		/* A */
 	int64		archived;
 	int64		in_force;		/* N */
@@ -37,7 +38,9 @@ typedef enum SisRunKind
 {
 	SIS_RUN_SYNC,				/* from the source */
 	SIS_RUN_UNDO,
-	SIS_RUN_REKEY
+	SIS_RUN_REKEY,
+	SIS_RUN_RETIRE,
+	SIS_RUN_ERASE
 } SisRunKind;
 
 typedef struct SisRun
@@ -49,6 +52,7 @@ typedef struct SisRun
 	bool		applied;		/* an earlier step has written its creates */
 	bool		dry_run;
 	bool		looks_only;		/* a preview: nothing may be written */
+	bool		commits;		/* an error does not take back what was done */
 	SisRoster  *roster;
 	SisCounts	counts[SIS_N_RECORD_TYPES];
 	char	   *district_id;	/* of tonight's data, or NULL */
@@ -62,11 +66,15 @@ typedef struct SisRun
 	bool		sections_past;	/* a stored section has ended or is frozen */
 	int64		approved_run;	/* whose held records may go; 0: none */
 	int64		approved;		/* of them, those that are gone tonight */
+	int64	   *interrupted;	/* earlier runs that it has found so */
+	int			ninterrupted;
+	int64		approved_updates_run;	/* as many updates may be made; 0: none */
+	struct SisHold *hold;		/* a trip holds back some schools only (hold.h) */
 	StringInfoData note;		/* for run.note */
 } SisRun;
 
-/* Appends a sentence to run.note. */
-extern void sis_run_note(SisRun *run, const char *fmt,...)
+/* Appends a sentence to run.note; false when it stands there already. */
+extern bool sis_run_note(SisRun *run, const char *fmt,...)
 			pg_attribute_printf(2, 3);
 
 #endif

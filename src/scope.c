@@ -23,7 +23,6 @@
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "delta.h"
 #include "miscadmin.h"
 #include "scope.h"
 #include "slot.h"
@@ -67,6 +66,34 @@ append_columns(StringInfo sql, SisRecordType type, const char *alias)
 
 	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
 		appendStringInfo(sql, ", %s.%s", alias, desc->columns[i].name);
+}
+
+/*
+ * archive() judges in a transaction after apply(), and must come to the verdict
+ * that run() comes to: an end, a school or a section mistyped tonight frees no
+ * record.  With what the run created, the full join finds no more to do than it
+ * did for apply().
+ */
+static char *
+before_sql(const SisRun *run, SisRecordType type, bool with_created)
+{
+	const char *changed = "t.updated_run = $1 AND t.created_run IS DISTINCT FROM $1";
+	const char *table = run->roster->tables[type];
+
+	if (!run->applied)
+		return pstrdup(table);
+	return psprintf("(SELECT t.* FROM %s t WHERE t.sync_id = $2 AND (%s%s) IS NOT TRUE "
+					"UNION ALL SELECT b.* FROM %s t LEFT JOIN sis_sync.change c ON c.run_id = $1 "
+					"AND c.record_type = '%s' AND c.source_id = t.source_id, "
+					"LATERAL jsonb_populate_record(t, coalesce(c.before, '{}')) b WHERE t.sync_id = $2 AND %s)",
+					table, changed, with_created ? "" : " OR t.created_run = $1",
+					table, sis_record_desc(type)->name, changed);
+}
+
+char *
+sis_scope_before_sql(const SisRun *run, SisRecordType type)
+{
+	return before_sql(run, type, false);
 }
 
 /* ----------
@@ -284,8 +311,7 @@ sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
 					 "t.archived_at, (t.sis_managed AND t.archived_at IS NULL AND NOT %s AND NOT %s%s) AS in_force",
 					 frozen, ended,
 	/* N is counted before the run's own creates */
-					 !run->applied ? "" :
-					 " AND (t.created_run = $1 OR t.restored_run = $1) IS NOT TRUE");
+					 !run->applied ? "" : " AND (t.created_run = $1) IS NOT TRUE");
 	if (wide)
 	{
 		appendStringInfo(&sql, ", t.archived_reason, t.archived_run, t.updated_run, t.restored_run, %s AS frozen, %s AS ended",
@@ -295,7 +321,7 @@ sis_scope_stored_sql(const SisRun *run, SisRecordType type, bool wide)
 	if (wide && type == SIS_SCHOOL)
 		appendStringInfoString(&sql, ", t.app_school");
 	appendStringInfo(&sql, " FROM %s t%s WHERE t.sync_id = $2",
-					 run->roster->tables[type], stored_joins(run, type));
+					 before_sql(run, type, true), stored_joins(run, type));
 	return sql.data;
 }
 
@@ -331,9 +357,43 @@ keeps_absent(const SisRun *run, SisRecordType type)
 		run->counts[type].unreadable > 0;
 }
 
+/* A row whose role cannot be told is counted as a student's. */
+static int64
+persons_rejected(const SisRun *run)
+{
+	return run->counts[SIS_STUDENT].rejected + run->counts[SIS_STAFF].rejected;
+}
+
+/*
+ * A boolean over a roster table: is none of the record's schools set up, and
+ * nothing else there that has it in scope?  Of a contact the link's other end
+ * tells.  It is asked of records alone whose row of tonight does not tell.
+ */
+static const char *
+resolved_frozen_sql(const SisRun *run, SisRecordType type)
+{
+	if (all_schools(run))
+		return "false";
+	switch (type)
+	{
+		case SIS_SECTION:
+			return "(school_source_id = ANY ($3)) IS NOT TRUE";
+		case SIS_STUDENT:
+		case SIS_STAFF:
+			if (persons_rejected(run) == 0 && !keeps_absent(run, type))
+				return "false";
+			return "(school_source_id = ANY ($3) OR school_source_ids && $3 "
+				"OR source_id IN (SELECT source_id FROM scope_person) "
+				"OR source_id IN (SELECT source_id FROM stored_scope_person)) IS NOT TRUE";
+		default:
+			return "false";
+	}
+}
+
 /*
  * state of every ID of a type that is staged or stored.  What the type keeps
- * tonight (because it is not offered, or archives nothing) is there.
+ * tonight (because it is not offered, or archives nothing) is there, and so is
+ * what was rejected; but neither brings a school back that is not set up.
  */
 static char *
 resolved_sql(const SisRun *run, SisRecordType type)
@@ -343,20 +403,19 @@ resolved_sql(const SisRun *run, SisRecordType type)
 	return psprintf("SELECT coalesce(s.source_id, t.source_id) AS source_id, CASE "
 					"WHEN t.live AND NOT t.sis_managed THEN %d "
 					"WHEN s.stand = 'a' AND (%s) THEN %d "
-					"WHEN s.stand = 'r' AND t.live THEN %d "
+					"WHEN s.stand = 'r' AND t.live AND NOT t.frozen THEN %d "
 					"WHEN t.live AND %s AND (s.source_id IS NULL OR s.stand = 'd') AND NOT t.frozen THEN %d "
 					"WHEN s.stand <> 'd' THEN %d ELSE %d END AS state "
 					"FROM (%s) s FULL JOIN (SELECT source_id, sis_managed, archived_at IS NULL AS live, %s AS frozen "
-					"FROM %s WHERE sync_id = $2) t ON t.source_id = s.source_id",
+					"FROM %s r WHERE sync_id = $2) t ON t.source_id = s.source_id",
 					SIS_END_THERE,
 					restores ? "true" : "t.live IS NOT FALSE", SIS_END_THERE,
 					SIS_END_THERE,
 					keeps_absent(run, type) ? "true" : "false", SIS_END_THERE,
 					SIS_END_OUT, SIS_END_LEAVING,
 					sis_scope_staged_sql(run, type, false),
-					type == SIS_SECTION && !all_schools(run) ?
-					"(school_source_id = ANY ($3)) IS NOT TRUE" : "false",
-					run->roster->tables[type]);
+					resolved_frozen_sql(run, type),
+					sis_scope_before_sql(run, type));
 }
 
 /*
@@ -369,7 +428,7 @@ staying_links_sql(const SisRun *run, SisRecordType type, const char *person,
 {
 	return psprintf("SELECT t.%s, 0 FROM %s t JOIN %s x ON x.source_id = t.%s AND x.state = %d "
 					"WHERE t.sync_id = $2 AND t.archived_at IS NULL%s",
-					person, run->roster->tables[type], resolved, end,
+					person, sis_scope_before_sql(run, type), resolved, end,
 					SIS_END_THERE,
 					keeps_absent(run, type) ? "" :
 					psprintf(" AND t.source_id IN (SELECT r.source_id FROM %s r "
@@ -388,16 +447,15 @@ add_sections(SisScope *scope, const SisRun *run)
 	add_relation(scope, "stored_section",
 				 psprintf("SELECT t.source_id, "
 						  "CASE WHEN %s THEN 1 ELSE 0 END + CASE WHEN e.ended THEN 2 ELSE 0 END "
-						  "FROM %s t LEFT JOIN (SELECT u.source_id, bool_and(m.end_date IS NOT NULL AND m.end_date < $4 AND NOT m.is_new) AS ended "
-						  "FROM (SELECT source_id, unnest(term_source_ids) AS term FROM %s WHERE sync_id = $2) u "
-						  "LEFT JOIN (SELECT source_id, end_date, %s AS is_new FROM %s WHERE sync_id = $2) m ON m.source_id = u.term "
+						  "FROM %s t LEFT JOIN (SELECT u.source_id, bool_and(m.end_date IS NOT NULL AND m.end_date < $4) AS ended "
+						  "FROM (SELECT source_id, unnest(term_source_ids) AS term FROM %s r WHERE sync_id = $2) u "
+						  "LEFT JOIN (SELECT source_id, end_date FROM %s r WHERE sync_id = $2) m ON m.source_id = u.term "
 						  "GROUP BY u.source_id) e ON e.source_id = t.source_id WHERE t.sync_id = $2",
 						  all_schools(run) ? "false" :
 						  "(t.school_source_id = ANY ($3)) IS NOT TRUE",
-						  run->roster->tables[SIS_SECTION],
-						  run->roster->tables[SIS_SECTION],
-						  run->applied ? "(updated_run = $1) IS TRUE" : "false",
-						  run->roster->tables[SIS_TERM]));
+						  sis_scope_before_sql(run, SIS_SECTION),
+						  sis_scope_before_sql(run, SIS_SECTION),
+						  sis_scope_before_sql(run, SIS_TERM)));
 	add_relation(scope, "resolved_section", resolved_sql(run, SIS_SECTION));
 }
 
@@ -418,7 +476,7 @@ add_persons(SisScope *scope, const SisRun *run)
 					 psprintf("SELECT DISTINCT t.person_source_id, 0 FROM %s t JOIN stored_section x "
 							  "ON x.source_id = t.section_source_id AND x.state & 1 = 0 "
 							  "WHERE t.sync_id = $2 AND t.archived_at IS NULL",
-							  run->roster->tables[SIS_ENROLLMENT]));
+							  sis_scope_before_sql(run, SIS_ENROLLMENT)));
 	}
 	add_relation(scope, "resolved_student", resolved_sql(run, SIS_STUDENT));
 	add_relation(scope, "resolved_person",
@@ -447,7 +505,7 @@ add_contacts(SisScope *scope, const SisRun *run)
 					 psprintf("SELECT t.contact_source_id, max(CASE WHEN f.source_id IS NULL THEN 1 ELSE 0 END) "
 							  "FROM %s t LEFT JOIN frozen_student f ON f.source_id = t.student_source_id "
 							  "WHERE t.sync_id = $2 AND t.archived_at IS NULL GROUP BY t.contact_source_id",
-							  run->roster->tables[SIS_STUDENT_CONTACT]));
+							  sis_scope_before_sql(run, SIS_STUDENT_CONTACT)));
 	}
 	add_relation(scope, "resolved_contact", resolved_sql(run, SIS_CONTACT));
 }
@@ -511,7 +569,9 @@ sis_scope_open(SisRun *run)
 	add_persons(scope, run);
 	add_contacts(scope, run);
 	run->sections_past = any_other("stored_section", 0);
+	/* who is a student no more may still be there as staff */
 	run->ends_missing = any_other("resolved_section", SIS_END_THERE) ||
+		any_other("resolved_student", SIS_END_THERE) ||
 		any_other("resolved_person", SIS_END_THERE) ||
 		any_other("resolved_contact", SIS_END_THERE);
 	return scope;
@@ -523,4 +583,65 @@ sis_scope_close(SisScope *scope)
 	for (int i = 0; i < scope->n; i++)
 		sis_relation_close(&scope->relations[i]);
 	pfree(scope);
+}
+
+/* ----------
+ * The end of a run
+ * ----------
+ */
+
+/*
+ * Empties the rows of those who left scope, and leaves their IDs: they are on
+ * the roster, and a preview must still tell why they would go.
+ */
+static void
+empty_rows(SisRun *run, SisRecordType type, const char *condition,
+		   const SisParams *params)
+{
+	const SisRecordDesc *desc = sis_record_desc(type);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s d SET last_modified = NULL",
+					 sis_stage_leaf(type, run->slot));
+	for (int i = SIS_COL_SIS_ID; i < desc->ncolumns; i++)
+	{
+		if (strstr(desc->columns[i].name, "source_id") == NULL)
+			appendStringInfo(&sql, ", %s = NULL", desc->columns[i].name);
+	}
+	sis_exec_as_owner(psprintf("%s WHERE %s AND EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+							   sql.data, condition, desc->name),
+					  params, SPI_OK_UPDATE);
+}
+
+void
+sis_scope_forget_out(SisRun *run, const SisDelta *delta)
+{
+	static const SisRecordType persons[] = {
+		SIS_STUDENT, SIS_STAFF, SIS_CONTACT, SIS_STUDENT_CONTACT
+	};
+	SisParams	params;
+
+	if (run->nschools < 0)
+		return;
+	sis_scope_params(run, &params);
+	for (int i = 0; i < (int) lengthof(persons); i++)
+	{
+		SisRecordType type = persons[i];
+		bool		some_gone = delta->types[type].rows[SIS_DELTA_GONE] > 0;
+		char	   *condition =
+			psprintf("d.run_id = $1 AND d.source_id IS NOT NULL "
+					 "AND NOT EXISTS (SELECT 1 FROM (%s) x WHERE x.source_id = d.source_id AND x.stand <> 'o')",
+					 sis_scope_staged_sql(run, type, true));
+
+		if (some_gone)
+			empty_rows(run, type, condition, &params);
+		run->counts[type].staged_rows -= (int64)
+			sis_exec_as_owner(psprintf("DELETE FROM %s d WHERE %s%s",
+									   sis_stage_leaf(type, run->slot), condition,
+									   !some_gone ? "" :
+									   psprintf(" AND NOT EXISTS (SELECT 1 FROM gone_%s g WHERE g.source_id = d.source_id)",
+												sis_record_desc(type)->name)),
+							  &params, SPI_OK_DELETE);
+	}
 }

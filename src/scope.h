@@ -6,6 +6,7 @@
 #define SIS_SCOPE_H
 
 #include "base/spi.h"
+#include "delta.h"
 #include "runstate.h"
 
 /*
@@ -35,6 +36,12 @@ extern int64 sis_scope_count_out(const SisRun *run, SisRecordType type);
 extern void sis_scope_check_links(SisRun *run, SisRecordType type);
 
 /*
+ * A roster table, to stand in FROM with an alias: as it was before the run's own
+ * writes, where an earlier step has done them (run->applied).
+ */
+extern char *sis_scope_before_sql(const SisRun *run, SisRecordType type);
+
+/*
  * The stored rows of the sync as a subquery.  Wide: source_id, fingerprint,
  * fingerprint_version, sis_managed, archived_at, in_force (it counts in N),
  * archived_reason, archived_run, updated_run, restored_run, frozen, ended and
@@ -54,6 +61,12 @@ typedef struct SisScope SisScope;
  */
 extern SisScope *sis_scope_open(SisRun *run);
 extern void sis_scope_close(SisScope *scope);
+
+/*
+ * People out of scope leave staging when the run ends: nobody agreed that
+ * they be kept (rule 9).  Of those who left scope only the IDs stay.
+ */
+extern void sis_scope_forget_out(SisRun *run, const SisDelta *delta);
 
 /* state of an end in resolved_… */
 #define SIS_END_LEAVING	1		/* stored, and not there tonight */

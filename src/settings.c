@@ -43,17 +43,51 @@ load_extra_columns(SisSync *sync, int column)
 	}
 }
 
+const char *
+sis_mode_name(SisMode mode)
+{
+	static const char *const names[] = {
+		[SIS_MODE_NORMAL] = "normal",
+		[SIS_MODE_NO_ARCHIVE] = "no_archive",
+		[SIS_MODE_ADDS_ONLY] = "adds_only",
+		[SIS_MODE_FROZEN] = "frozen"
+	};
+
+	return names[mode];
+}
+
+static void
+load_mode(SisSync *sync)
+{
+	SisParams	params = {0};
+	char	   *mode;
+
+	sis_param_text(&params, sync->name);
+	sis_param_text(&params, sync->today);
+	sis_exec_as_owner("SELECT m.mode, CASE WHEN isfinite(m.until) THEN to_char(m.until, 'YYYY-MM-DD') END "
+					  "FROM sis_sync.mode_on($1, $2::date) m",
+					  &params, SPI_OK_SELECT);
+	mode = sis_value(0, 1);
+	sync->mode_until = sis_value(0, 2);
+	for (int m = SIS_MODE_NORMAL; m <= SIS_MODE_FROZEN; m++)
+	{
+		if (strcmp(mode, sis_mode_name((SisMode) m)) == 0)
+			sync->mode = (SisMode) m;
+	}
+}
+
 SisSync *
 sis_sync_load(const char *name)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	SisSync    *sync = palloc0(sizeof(SisSync));
 	SisParams	params = {0};
 
 	sis_param_text(&params, name);
 	if (sis_exec_as_owner("SELECT s.id, s.server, s.target_schema, s.restore_returning, "
 						  "s.all_schools, s.include_demographics, s.extra_columns, "
-						  "(SELECT count(*) FROM sis_sync.sync_school c WHERE c.sync = s.name), "
-						  "to_char(now() AT TIME ZONE s.timezone, 'YYYY-MM-DD') "
+						  "(SELECT count(*) FROM sis_sync.sync_school c WHERE c.sync = s.name AND c.active), "
+						  "to_char(now() AT TIME ZONE s.timezone, 'YYYY-MM-DD'), s.hold = 'school' "
 						  "FROM sis_sync.sync s WHERE s.name = $1",
 						  &params, SPI_OK_SELECT) == 0)
 		ereport(ERROR,
@@ -61,6 +95,7 @@ sis_sync_load(const char *name)
 				 errmsg("sync \"%s\" does not exist", name),
 				 errhint("Set it up with INSERT INTO sis_sync.sync (name, server) VALUES (%s, ...).",
 						 quote_literal_cstr(name))));
+	MemoryContextSwitchTo(cxt); /* SPI leaves us in its own */
 	sync->name = pstrdup(name);
 	sync->id = sis_value_int8(0, 1);
 	sync->server = sis_value(0, 2);
@@ -72,6 +107,8 @@ sis_sync_load(const char *name)
 	sync->nschools = (int) sis_value_int8(0, 8);
 	sync->today = sis_value(0, 9);
 	sync->this_year = pg_strtoint32(pnstrdup(sync->today, 4));
+	sync->holds_schools = sis_value_bool(0, 10);
+	load_mode(sync);
 	return sync;
 }
 
@@ -196,7 +233,8 @@ sis_guard_sync(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					 errmsg("cannot delete sync \"%s\" because its records are still in the roster", name),
-					 errhint("Archive them first (set archived_at of the rows of its sync_id), or set sis_managed = false to give them to the application.")));
+					 errhint("SELECT sis_sync.drop_sync(%s) archives them first; or set sis_managed = false to give them to the application.",
+							 quote_literal_cstr(name))));
 	}
 	else
 	{

@@ -88,6 +88,23 @@ sis_sync_lock(int64 sync_id, bool session)
 	return try_lock(LOCK_SYNC, (uint32) sync_id, session);
 }
 
+int
+sis_sync_lock_holder(int64 sync_id)
+{
+	SisParams	params = {0};
+
+	sis_param_int8(&params, LOCK_SYNC);
+	sis_param_int8(&params, (int64) (uint32) sync_id);
+	sis_param_int8(&params, LOCK_FIELD4);
+	if (sis_exec_as_owner("SELECT l.pid::int8 FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+						  "WHERE l.locktype = 'advisory' AND d.datname = current_database() "
+						  "AND l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.objsubid = $3 "
+						  "AND l.granted AND l.pid <> pg_backend_pid() LIMIT 1",
+						  &params, SPI_OK_SELECT) == 0)
+		return 0;
+	return (int) sis_value_int8(0, 1);
+}
+
 bool
 sis_slot_lock(int slot, bool session)
 {
@@ -249,4 +266,30 @@ sis_slot_pin(int64 run_id, bool pinned)
 	sis_param_bool(&params, pinned);
 	sis_exec_as_owner("UPDATE sis_sync.stage_slot SET pinned = $2 WHERE run_id = $1",
 					  &params, SPI_OK_UPDATE);
+}
+
+void
+sis_slots_clear(const char *condition, const SisParams *params)
+{
+	int			slots[SIS_N_SLOTS];
+	int			n;
+
+	n = (int) sis_exec_as_owner(psprintf("SELECT p.slot::int8 FROM sis_sync.stage_slot p "
+										 "WHERE p.run_id IS NOT NULL AND %s ORDER BY p.slot",
+										 condition),
+								params, SPI_OK_SELECT);
+	for (int i = 0; i < n; i++)
+		slots[i] = (int) sis_value_int8(i, 1);
+	for (int i = 0; i < n; i++)
+	{
+		SisParams	slot = {0};
+
+		if (!sis_slot_lock(slots[i], false))
+			continue;
+		for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
+			empty_leaf((SisRecordType) type, slots[i]);
+		sis_param_int8(&slot, slots[i]);
+		sis_exec_as_owner("UPDATE sis_sync.stage_slot SET run_id = NULL, sync = NULL, pinned = false, taken_at = NULL "
+						  "WHERE slot = $1", &slot, SPI_OK_UPDATE);
+	}
 }

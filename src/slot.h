@@ -6,6 +6,7 @@
 #define SIS_SLOT_H
 
 #include "base/record.h"
+#include "base/spi.h"
 
 #define SIS_N_SLOTS		16
 
@@ -30,6 +31,12 @@ extern int	sis_slot_of(int64 run_id);
 /* Keeps the rows to be looked at, or leaves them to the next taker. */
 extern void sis_slot_pin(int64 run_id, bool pinned);
 
+/*
+ * Empties the slots of which a condition holds (SQL over alias p, a row of
+ * stage_slot), and gives them back; those in use are passed over.
+ */
+extern void sis_slots_clear(const char *condition, const SisParams *params);
+
 /* Locks a slot again for a later step of the run; false if somebody has it. */
 extern bool sis_slot_lock(int slot, bool session);
 
@@ -44,6 +51,9 @@ extern bool sis_slot_share(int slot);
  */
 /* False also when a CALL of this very session holds it. */
 extern bool sis_sync_lock(int64 sync_id, bool session);
+
+/* The backend of another session that holds it; 0: none. */
+extern int	sis_sync_lock_holder(int64 sync_id);
 
 /*
  * Takes both locks, held by the session, for the transaction as well: a

@@ -8,6 +8,7 @@
 #include "access/xlog.h"
 #include "base/compat.h"
 #include "base/spi.h"
+#include "due.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "run.h"
@@ -71,9 +72,13 @@ sis_run_atomic(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(run_id);
 }
 
-/* A run commits; where that is impossible it says so before doing anything. */
+/*
+ * A run commits; where that is impossible it says so before doing anything.
+ * instead: what does the same in one transaction, or NULL.
+ */
 static void
-check_can_commit(FunctionCallInfo fcinfo)
+check_can_commit(FunctionCallInfo fcinfo, const char *procedure,
+				 const char *instead)
 {
 	bool		atomic = fcinfo->context == NULL ||
 		!IsA(fcinfo->context, CallContext) ||
@@ -87,9 +92,12 @@ check_can_commit(FunctionCallInfo fcinfo)
 	if (atomic || IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("sis_sync.run() cannot run inside a transaction block"),
+				 errmsg("%s cannot run inside a transaction block", procedure),
 				 errdetail("It commits between its phases, and so needs to be a statement of its own."),
-				 errhint("CALL it outside BEGIN, functions and exception blocks, or use SELECT sis_sync.run_atomic(...), which does all in one transaction.")));
+				 instead == NULL ?
+				 errhint("CALL it outside BEGIN, functions and exception blocks.") :
+				 errhint("CALL it outside BEGIN, functions and exception blocks, or use %s, which does all in one transaction.",
+						 instead)));
 }
 
 SIS_FUNCTION(sis_run);
@@ -99,7 +107,8 @@ sis_run(PG_FUNCTION_ARGS)
 	char	   *sync;
 	bool		dry_run;
 
-	check_can_commit(fcinfo);
+	check_can_commit(fcinfo, "sis_sync.run()",
+					 "SELECT sis_sync.run_atomic(...)");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -113,5 +122,21 @@ sis_run(PG_FUNCTION_ARGS)
 	sync = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	sis_run_committing(sync, dry_run);
 	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+SIS_FUNCTION(sis_run_due);
+Datum
+sis_run_due(PG_FUNCTION_ARGS)
+{
+	int			max_runs = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+
+	check_can_commit(fcinfo, "sis_sync.run_due()", NULL);
+	if (!PG_ARGISNULL(0) && max_runs < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_runs must be at least 1"),
+				 errhint("Leave it out to run every sync that is due.")));
+	sis_due_run(max_runs);
 	PG_RETURN_VOID();
 }

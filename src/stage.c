@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "base/compat.h"
 #include "base/fingerprint.h"
+#include "base/progress.h"
 #include "base/seen.h"
 #include "base/spi.h"
 #include "base/value.h"
@@ -430,6 +431,7 @@ count_row(SisSink *sink, int types)
 {
 	SisStage   *stage = (SisStage *) sink;
 
+	sis_progress_row(types);
 	for (int type = 0; types != 0; type++, types >>= 1)
 	{
 		if (types & 1)
@@ -762,6 +764,7 @@ close_buffer(SisStage *stage, StageBuffer *buffer)
 void
 sis_stage_close(SisStage *stage, const SisRoster *roster, bool fold)
 {
+	sis_progress_rows(0);		/* those that have not been shown yet */
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		SisRecordType type = (SisRecordType) t;

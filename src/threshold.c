@@ -7,7 +7,7 @@
  * of each school come from it, N from the stored records.  What an approval
  * names is in neither: the records held and approved count as left.  Links are judged
  * last: a link counts only if both its ends stay, and an end whose own type
- * has tripped stays.
+ * has tripped stays; where a trip holds back some schools only, an end of these.
  */
 #include "postgres.h"
 
@@ -17,7 +17,9 @@
 #include "base/value.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "creep.h"
 #include "guard.h"
+#include "hold.h"
 #include "scope.h"
 #include "utils/builtins.h"
 
@@ -31,6 +33,8 @@ typedef struct Trip
 	char	   *percent;
 	int64		allowed;
 	bool		all_lost;		/* tripped because a school loses everybody */
+	bool		creeps;			/* over several days: in_force as they began */
+	int64		before;			/* archived in these days before tonight */
 } Trip;
 
 typedef struct Judge
@@ -38,6 +42,7 @@ typedef struct Judge
 	SisRun	   *run;
 	SisDelta   *delta;
 	SisParams	params;			/* those of scope.c, and $6: approved_run */
+	SisCreep	creep;
 	TupleDesc	desc;			/* of "counted" */
 	bool		tripped[SIS_N_RECORD_TYPES];
 	List	   *trips;
@@ -57,15 +62,15 @@ typedef struct Judge
  * ----------
  */
 
-/* A boolean over alias d (gone links): does one of its ends leave? */
+/*
+ * A boolean over alias d (gone links): does one of its ends leave?  stays: a
+ * boolean for each end that is held back though it is not there tonight.
+ */
 static const char *
-leaving_sql(SisRecordType type, bool end1_stays, bool end2_stays)
+leaving_sql(const char *end1_stays, const char *end2_stays)
 {
-	return psprintf("(%s OR %s)",
-					end1_stays ? "false" :
-					psprintf("e1.state IS DISTINCT FROM %d", SIS_END_THERE),
-					end2_stays ? "false" :
-					psprintf("e2.state IS DISTINCT FROM %d", SIS_END_THERE));
+	return psprintf("((e1.state IS DISTINCT FROM %d AND NOT %s) OR (e2.state IS DISTINCT FROM %d AND NOT %s))",
+					SIS_END_THERE, end1_stays, SIS_END_THERE, end2_stays);
 }
 
 static const char *
@@ -97,7 +102,7 @@ keep_what_must_stay(SisRun *run, SisDelta *delta, SisRecordType type,
 		sis_delta_keep_gone(delta, type,
 							psprintf("SELECT d.* FROM gone_%s d%s WHERE %s", name,
 									 end_joins(type),
-									 leaving_sql(type, false, false)),
+									 leaving_sql("false", "false")),
 							params);
 }
 
@@ -145,7 +150,7 @@ school_join(const Judge *judge, SisRecordType type, const char *alias)
 	if (type != SIS_ENROLLMENT)
 		return "";
 	return psprintf(" LEFT JOIN %s sec ON sec.sync_id = $2 AND sec.source_id = %s.section_source_id",
-					judge->run->roster->tables[SIS_SECTION], alias);
+					sis_scope_before_sql(judge->run, SIS_SECTION), alias);
 }
 
 /* A gone link does not count when the same link arrives under a new ID. */
@@ -166,6 +171,15 @@ renewed_sql(const Judge *judge, SisRecordType type)
 							 judge->run->roster->tables[type], same));
 }
 
+/* A boolean: is that end held back by a trip of its own type, or school? */
+static const char *
+end_held_sql(const Judge *judge, SisRecordType type, const char *source_id)
+{
+	if (judge->run->hold != NULL)
+		return sis_hold_names_sql(type, source_id);
+	return judge->tripped[type] ? "true" : "false";
+}
+
 static char *
 counted_sql(const Judge *judge, SisRecordType type)
 {
@@ -177,17 +191,18 @@ counted_sql(const Judge *judge, SisRecordType type)
 					 schools_sql(type, "d"), sis_record_desc(type)->name,
 					 link ? end_joins(type) : "", school_join(judge, type, "d"),
 					 sis_approval_names_sql(judge->run, type, "d", "$6"));
-	if (link)
-	{
-		bool		end1 = type == SIS_ENROLLMENT ?
-			judge->tripped[SIS_SECTION] : judge->tripped[SIS_STUDENT];
-		bool		end2 = type == SIS_ENROLLMENT ?
-			judge->tripped[SIS_STUDENT] || judge->tripped[SIS_STAFF] :
-			judge->tripped[SIS_CONTACT];
-
-		appendStringInfo(&sql, " AND NOT %s%s", leaving_sql(type, end1, end2),
+	if (link && type == SIS_ENROLLMENT)
+		appendStringInfo(&sql, " AND NOT %s%s",
+						 leaving_sql(end_held_sql(judge, SIS_SECTION, "d.section_source_id"),
+									 psprintf("(%s OR %s)",
+											  end_held_sql(judge, SIS_STUDENT, "d.person_source_id"),
+											  end_held_sql(judge, SIS_STAFF, "d.person_source_id"))),
 						 renewed_sql(judge, type));
-	}
+	else if (link)
+		appendStringInfo(&sql, " AND NOT %s%s",
+						 leaving_sql(end_held_sql(judge, SIS_STUDENT, "d.student_source_id"),
+									 end_held_sql(judge, SIS_CONTACT, "d.contact_source_id")),
+						 renewed_sql(judge, type));
 	return sql.data;
 }
 
@@ -295,6 +310,30 @@ judge_district(Judge *judge, SisRecordType type, int64 left_scope)
 	}
 }
 
+/* A few each night are below the threshold of a night for ever. */
+static void
+judge_creep(Judge *judge, SisRecordType type, int64 left_scope)
+{
+	const SisCounts *counts = &judge->run->counts[type];
+	SisCreepCount over_days;
+	Trip	   *trip;
+
+	if (judge->creep.percent == NULL || counts->to_archive == 0 ||
+		!sis_record_desc(type)->governed)
+		return;
+	sis_creep_count(judge->run, judge->delta, &judge->creep, type, &over_days);
+	if (over_days.before + counts->to_archive <= over_days.allowed)
+		return;
+	trip = add_trip(judge, type, NULL);
+	trip->creeps = true;
+	trip->before = over_days.before;
+	trip->to_archive = counts->to_archive;
+	trip->left_scope = left_scope;
+	trip->in_force = over_days.in_force;
+	trip->percent = judge->creep.percent;
+	trip->allowed = over_days.allowed;
+}
+
 /* The district's total would hide a school that lost everybody. */
 static void
 judge_schools(Judge *judge, SisRecordType type)
@@ -388,6 +427,7 @@ judge_type(Judge *judge, SisRecordType type)
 	counts->to_archive = sis_value_int8(0, 1);
 	left_scope = sis_value_int8(0, 2);
 	judge_district(judge, type, left_scope);
+	judge_creep(judge, type, left_scope);
 	if (sis_record_desc(type)->has_school_guard && counts->to_archive > 0)
 		judge_schools(judge, type);
 	sis_relation_close(&counted);
@@ -399,15 +439,80 @@ judge_type(Judge *judge, SisRecordType type)
  */
 
 static void
-append_trip(StringInfo buf, const Trip *trip)
+append_trip(StringInfo buf, const Judge *judge, const Trip *trip)
 {
 	const char *name = sis_record_desc(trip->type)->name;
 
+	if (trip->creeps)
+	{
+		appendStringInfo(buf, "with %lld tonight, %lld of %lld records of type %s would be archived within %lld days, %s percent allows %lld",
+						 (long long) trip->to_archive,
+						 (long long) (trip->before + trip->to_archive),
+						 (long long) trip->in_force, name,
+						 (long long) judge->creep.days, trip->percent,
+						 (long long) trip->allowed);
+		return;
+	}
 	if (trip->all_lost)
 		appendStringInfoString(buf, "all ");
 	appendStringInfo(buf, "%lld of %lld records of type %s would be archived, %s percent allows %lld",
 					 (long long) trip->to_archive, (long long) trip->in_force,
 					 name, trip->percent, (long long) trip->allowed);
+}
+
+/* May the schools that have not tripped go on? */
+static bool
+schools_only(const Judge *judge)
+{
+	ListCell   *lc;
+
+	foreach(lc, judge->trips)
+	{
+		if (((Trip *) lfirst(lc))->school == NULL)
+			return false;
+	}
+	return judge->trips != NIL && judge->run->sync->holds_schools &&
+		judge->run->commits;
+}
+
+static void
+close_hold(SisRun *run)
+{
+	if (run->hold != NULL)
+		sis_hold_close(run->hold);
+	run->hold = NULL;
+}
+
+/* Finds what the trips so far hold back, if they do not hold back all. */
+static void
+hold_schools(Judge *judge)
+{
+	char	  **schools;
+	int			n = 0;
+	ListCell   *lc;
+
+	close_hold(judge->run);
+	if (!schools_only(judge))
+		return;
+	schools = palloc(sizeof(char *) * list_length(judge->trips));
+	foreach(lc, judge->trips)
+		schools[n++] = ((Trip *) lfirst(lc))->school;
+	judge->run->hold = sis_hold_open(judge->run, judge->delta, schools, n);
+}
+
+static char *
+ways_on(const Judge *judge, const Trip *first)
+{
+	const char *sync = quote_literal_cstr(judge->run->sync->name);
+
+	return psprintf("See who it is: SELECT * FROM sis_sync.pending_archive WHERE run_id = %lld. "
+					"If exactly these should go, SELECT sis_sync.approve(%lld, 'why they may go') and run the sync again. "
+					"To let any go, %s, and run the sync again.",
+					(long long) judge->run->id, (long long) judge->run->id,
+					first->creeps ?
+					psprintf("raise the threshold over several days: UPDATE sis_sync.sync SET creep_threshold = ... WHERE name = %s", sync) :
+					psprintf("raise the threshold for this type until tomorrow: %s",
+							 sis_guard_raise_sql(judge->run, first->type, "...")));
 }
 
 static SisFailure *
@@ -421,6 +526,12 @@ verdict(Judge *judge)
 
 	if (judge->trips == NIL)
 		return NULL;
+	if (judge->run->sync->mode != SIS_MODE_NORMAL)
+	{
+		close_hold(judge->run);
+		return NULL;
+	}
+	hold_schools(judge);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
 		if (judge->delta->types[t].rows[SIS_DELTA_GONE] > 0)
@@ -433,7 +544,7 @@ verdict(Judge *judge)
 	if (first->school != NULL)
 		appendStringInfo(&message, " in school \"%s\"", sis_printable(first->school));
 	appendStringInfoString(&message, ": ");
-	append_trip(&message, first);
+	append_trip(&message, judge, first);
 
 	initStringInfo(&detail);
 	foreach(lc, judge->trips)
@@ -451,7 +562,7 @@ verdict(Judge *judge)
 							 sis_printable(trip->school));
 		else
 			appendStringInfoString(&detail, "District: ");
-		append_trip(&detail, trip);
+		append_trip(&detail, judge, trip);
 		appendStringInfo(&detail, " (%lld not in the feed, %lld now at a school that is not set up).\n",
 						 (long long) (trip->to_archive - trip->left_scope),
 						 (long long) trip->left_scope);
@@ -460,17 +571,14 @@ verdict(Judge *judge)
 		appendStringInfo(&detail, "%lld more were held back by run %lld and approved: they are not counted, and wait as well.\n",
 						 (long long) judge->run->approved,
 						 (long long) judge->run->approved_run);
-	appendStringInfoString(&detail, "Nothing was archived.");
+	appendStringInfoString(&detail, judge->run->hold != NULL ?
+						   "What belongs to these schools is held back, other schools go on." :
+						   "Nothing was archived.");
 
 	failure = palloc0(sizeof(SisFailure));
 	sis_fail(failure, SIS_ERR_THRESHOLD, sis_record_desc(first->type)->name,
 			 detail.data,
-			 psprintf("See who it is: SELECT * FROM sis_sync.pending_archive WHERE run_id = %lld. "
-					  "If exactly these should go, SELECT sis_sync.approve(%lld, 'why they may go') and run the sync again. "
-					  "To let any go, raise the threshold for this type until tomorrow: "
-					  "%s, and run the sync again.",
-					  (long long) judge->run->id, (long long) judge->run->id,
-					  sis_guard_raise_sql(judge->run, first->type, "...")),
+			 ways_on(judge, first),
 			 "%s", message.data);
 	return failure;
 }
@@ -485,7 +593,9 @@ sis_guard_threshold(SisRun *run, SisDelta *delta)
 	judge->delta = delta;
 	sis_scope_params(run, &judge->params);
 	sis_param_int8(&judge->params, run->approved_run);
+	sis_creep_load(run, &judge->creep);
 	run->approved = 0;
+	run->hold = NULL;
 	/* an earlier step's verdict may no longer hold */
 	sis_exec_as_owner("DELETE FROM sis_sync.run_school WHERE run_id = $1",
 					  &judge->params, SPI_OK_DELETE);
@@ -502,6 +612,10 @@ sis_guard_threshold(SisRun *run, SisDelta *delta)
 
 	/* record types stand in such an order that ends come before their links */
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		if (sis_record_desc((SisRecordType) t)->is_link)
+			hold_schools(judge);
 		judge_type(judge, (SisRecordType) t);
+	}
 	return verdict(judge);
 }

@@ -19,14 +19,18 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/spi.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "notify.h"
 #include "rename.h"
+#include "retire.h"
 #include "run.h"
 #include "runlog.h"
 #include "undo.h"
@@ -236,7 +240,8 @@ put_back_all(const SisUndo *undo)
 		archive_type(undo, delta, (SisRecordType) t);
 		CHECK_FOR_INTERRUPTS();
 	}
-	sis_write_check_constraints(undo->run);
+	if (!IsTransactionBlock())
+		sis_write_check_constraints(undo->run);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 		sis_delta_unregister(delta, (SisRecordType) t);
 	sis_delta_destroy(delta);
@@ -305,9 +310,35 @@ has_renamed(int64 run_id)
  * ----------
  */
 
+static bool
+changed_something(const SisRun *of)
+{
+	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
+	{
+		const SisCounts *counts = &of->counts[t];
+
+		if (counts->updated + counts->restored + counts->archived > 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 check_can_be_undone(const SisRun *of, const SisPastRun *past)
 {
+	if (strcmp(past->kind, "erase") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("run %lld has erased records", (long long) of->id),
+				 errdetail("What is erased is nowhere on record, and cannot be put back.")));
+	/* what it has only created is told by the roster's rows */
+	if (past->purged_at != NULL && changed_something(of))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("what run %lld changed is on record no longer", (long long) of->id),
+				 errdetail("The previous values were removed at %s. Nothing was put back.",
+						   past->purged_at),
+				 errhint("How long they are kept is set in sis_sync.sync.keep_values.")));
 	if (of->dry_run)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -320,35 +351,6 @@ check_can_be_undone(const SisRun *of, const SisPastRun *past)
 				 errdetail("Run %lld did so.", (long long) past->undone_by),
 				 errhint("What it did comes back with CALL sis_sync.undo(%lld).",
 						 (long long) past->undone_by)));
-}
-
-/* By the district's own ID, else by the source's, as in sync_school. */
-static char *
-find_school(const SisRun *run, const char *school)
-{
-	SisParams	params = {0};
-	uint64		n;
-
-	sis_param_int8(&params, run->sync->id);
-	sis_param_text(&params, school);
-	n = sis_exec_on_roster(psprintf("SELECT x.source_id FROM (SELECT t.source_id, "
-									"rank() OVER (ORDER BY (t.sis_id = btrim($2)) IS TRUE DESC) AS rank "
-									"FROM %s t WHERE t.sync_id = $1 AND (t.sis_id = btrim($2) OR t.source_id = btrim($2))) x "
-									"WHERE x.rank = 1",
-									run->roster->tables[SIS_SCHOOL]),
-						   &params);
-	if (n != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 n == 0 ?
-				 errmsg("school \"%s\" is not in roster \"%s\"", school,
-						run->sync->target_schema) :
-				 errmsg("more than one school of roster \"%s\" has the ID \"%s\"",
-						run->sync->target_schema, school),
-				 errhint("See SELECT sis_id, source_id, name FROM %s WHERE sync_id = %lld.",
-						 run->roster->tables[SIS_SCHOOL],
-						 (long long) run->sync->id)));
-	return sis_value(0, 1);
 }
 
 static void
@@ -388,9 +390,12 @@ mark_undone(const SisUndo *undo, const SisPastRun *past)
 	}
 }
 
-/* Says what came of it; ERROR when it came to nothing. */
+/*
+ * Says what came of it; ERROR when it came to nothing.  schools: how many have
+ * become active or inactive.
+ */
 static void
-conclude(const SisUndo *undo)
+conclude(const SisUndo *undo, const SisPastRun *past, int64 schools)
 {
 	SisParams	params = {0};
 	int64		written = 0;
@@ -406,7 +411,7 @@ conclude(const SisUndo *undo)
 	sis_exec_as_owner("SELECT count(*) FROM sis_sync.skipped WHERE run_id = $1",
 					  &params, SPI_OK_SELECT);
 	skipped = sis_value_int8(0, 1);
-	if (written == 0 && skipped == 0)
+	if (written == 0 && skipped == 0 && schools == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("run %lld did nothing%s that could be undone", (long long) undo->of->id,
@@ -415,6 +420,14 @@ conclude(const SisUndo *undo)
 						 (long long) undo->of->id)));
 	sis_run_note(undo->run, "Put back %lld records of run %lld.",
 				 (long long) written, (long long) undo->of->id);
+	if (past->erased > 0)
+	{
+		sis_run_note(undo->run, "%lld changes of that run had been erased, and cannot be put back.",
+					 (long long) past->erased);
+		ereport(NOTICE,
+				(errmsg("%lld changes of run %lld have been erased since, and are not put back",
+						(long long) past->erased, (long long) undo->of->id)));
+	}
 	if (skipped == 0)
 		return;
 	sis_run_note(undo->run, "Left %lld as they are: see sis_sync.skipped.",
@@ -442,7 +455,8 @@ undo_run(int64 of_run, const char *school, const char *type)
 	if (strcmp(past.kind, "undo") == 0)
 		undo.created_by = past.of_run;
 	if (school != NULL)
-		undo.school = find_school(undo.run, school);
+		undo.school = sis_roster_find_school(undo.run->roster, undo.run->sync->id,
+											 school);
 	sis_param_int8(&undo.params, undo.run->id);
 	sis_param_int8(&undo.params, undo.run->sync->id);
 	sis_param_int8(&undo.params, of_run);
@@ -454,11 +468,14 @@ undo_run(int64 of_run, const char *school, const char *type)
 		rename_back(&undo);
 	else
 		put_back_all(&undo);
-	conclude(&undo);
+	conclude(&undo, &past,
+			 type == NULL && school == NULL ? sis_retire_undo(undo.run, of_run) : 0);
 	if (type == NULL && school == NULL)
 		mark_undone(&undo, &past);
 	sis_runlog_counts(undo.run);
 	sis_runlog_succeeded(undo.run);
+	sis_notify_end(undo.run->id);
+	sis_progress_end();
 }
 
 static char *

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
+#include "base/progress.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tstoreReceiver.h"
@@ -53,7 +53,10 @@ explain_error(void *arg)
 			errdetail("The row's values are withheld.");
 	}
 	if (geterrcode() == ERRCODE_FOREIGN_KEY_VIOLATION &&
-		what->run->kind != SIS_RUN_SYNC)
+		what->run->kind == SIS_RUN_ERASE)
+		errhint("A foreign key that refers to a roster needs ON DELETE CASCADE, or its rows are deleted before.");
+	else if (geterrcode() == ERRCODE_FOREIGN_KEY_VIOLATION &&
+			 what->run->kind != SIS_RUN_SYNC)
 		errhint("A foreign key that refers to the source_id of a roster needs ON UPDATE CASCADE.");
 	sis_roster_lock_hint();
 	errcontext("writing records of type %s", what->record_type);
@@ -91,6 +94,7 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 	writing = true;
+	sis_progress_type(type);
 	PG_TRY();
 	{
 		n = expected == SPI_OK_UTILITY ? sis_exec(sql, NULL, expected) :
@@ -102,6 +106,8 @@ write_roster(const SisRun *run, SisRecordType type, const char *sql,
 	}
 	PG_END_TRY();
 	error_context_stack = context.previous;
+	if (expected != SPI_OK_SELECT && expected != SPI_OK_UTILITY)
+		sis_progress_rows((int64) n);
 	return n;
 }
 
@@ -188,8 +194,6 @@ sis_write_lock(const SisRun *run, SisRecordType type, const char *store)
 void
 sis_write_check_constraints(const SisRun *run)
 {
-	if (IsTransactionBlock())
-		return;
 	(void) sis_write(run, SIS_ENROLLMENT, "SET CONSTRAINTS ALL IMMEDIATE", NULL,
 					 SPI_OK_UTILITY);
 }

@@ -64,8 +64,8 @@ extern bool sis_is_writing(void);
 
 /*
  * Fires deferred constraints now, while an error can still be logged and its
- * detail withheld; they would fire at the commit.  In a transaction block of
- * the caller's it does nothing: when to check is his to say.
+ * detail withheld; they would fire at the commit.  Not for a transaction block
+ * of the caller's: when to check is his to say.
  */
 extern void sis_write_check_constraints(const SisRun *run);
 

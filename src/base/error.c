@@ -37,7 +37,9 @@ static const NamedError named_errors[] = {
 	[SIS_ERR_REJECTS] = {MAKE_SQLSTATE('S', 'I', '0', '1', '0'),
 	"too_many_rejects", "Too Many Rejects"},
 	[SIS_ERR_REKEYED] = {MAKE_SQLSTATE('S', 'I', '0', '1', '1'),
-	"ids_rekeyed", "IDs Re-keyed"}
+	"ids_rekeyed", "IDs Re-keyed"},
+	[SIS_ERR_UPDATES] = {MAKE_SQLSTATE('S', 'I', '0', '1', '2'),
+	"update_threshold_reached", "Update Threshold"}
 };
 
 bool
@@ -80,6 +82,14 @@ sis_throw(const SisFailure *failure)
 			 failure->hint ? errhint("%s", failure->hint) : 0,
 			 failure->record_type ?
 			 err_generic_string(PG_DIAG_TABLE_NAME, failure->record_type) : 0));
+}
+
+void
+sis_failure_keep(SisFailure *failure)
+{
+	failure->message = pstrdup(failure->message);
+	failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
+	failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
 }
 
 int

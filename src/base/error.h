@@ -20,7 +20,8 @@ typedef enum SisErrorCode
 	SIS_ERR_IN_PROGRESS,		/* SI008 */
 	SIS_ERR_NOT_CONFIGURED,		/* SI009 */
 	SIS_ERR_REJECTS,			/* SI010 */
-	SIS_ERR_REKEYED				/* SI011 */
+	SIS_ERR_REKEYED,			/* SI011 */
+	SIS_ERR_UPDATES				/* SI012 */
 } SisErrorCode;
 
 /*
@@ -52,6 +53,9 @@ extern bool sis_fail(SisFailure *failure, SisErrorCode code,
 
 /* Raises a failure as an ERROR with SQLSTATE, constraint and table name. */
 extern void sis_throw(const SisFailure *failure);
+
+/* Copies a failure's texts into the current memory context. */
+extern void sis_failure_keep(SisFailure *failure);
 
 /* For use inside ereport(): errcode plus the condition name as constraint. */
 extern int	sis_errcode(SisErrorCode code);

@@ -7,6 +7,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "base/spi.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
@@ -23,6 +24,7 @@
 #include "utils/inval.h"
 #include "utils/plancache.h"
 #include "utils/queryenvironment.h"
+#include "utils/resowner.h"
 
 /*
  * Looked up each time: an index scan of a tiny catalog costs less than the
@@ -189,6 +191,7 @@ param_list(const SisParams *params)
 double
 sis_expected_rows(const char *sql)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	SPIPlanPtr	plan = SPI_prepare(sql, 0, NULL);
 	CachedPlan *cached;
 	double		rows;
@@ -200,6 +203,7 @@ sis_expected_rows(const char *sql)
 	rows = linitial_node(PlannedStmt, cached->stmt_list)->planTree->plan_rows;
 	ReleaseCachedPlan(cached, NULL);
 	SPI_freeplan(plan);
+	MemoryContextSwitchTo(cxt);
 	return rows;
 }
 
@@ -207,6 +211,7 @@ uint64
 sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest,
 			  int expected)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	int			level = NewGUCNestLevel();
 	SPIExecuteOptions options = {0};
 	int			result;
@@ -220,6 +225,7 @@ sis_exec_into(const char *sql, const SisParams *params, DestReceiver *dest,
 			 SPI_result_code_string(result), sql);
 	/* true: what an application's trigger has set stays set */
 	AtEOXact_GUC(true, level);
+	MemoryContextSwitchTo(cxt);
 	return SPI_processed;
 }
 
@@ -227,6 +233,7 @@ uint64
 sis_exec_planned(const char *sql, const SisParams *params, DestReceiver *dest,
 				 int expected, const char *const *off, int noff)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	SPIExecuteOptions options = {0};
 	SPIPlanPtr	plan = SPI_prepare_cursor(sql, params->n, (Oid *) params->types,
 										  CURSOR_OPT_GENERIC_PLAN);
@@ -258,6 +265,7 @@ sis_exec_planned(const char *sql, const SisParams *params, DestReceiver *dest,
 	/* true: what an application's trigger has set stays set */
 	AtEOXact_GUC(true, level);
 	SPI_freeplan(plan);
+	MemoryContextSwitchTo(cxt);
 	return SPI_processed;
 }
 
@@ -359,6 +367,7 @@ roster_settings(bool distrust_statistics)
 static void
 execute_on_roster(const char *sql, const SisParams *params, DestReceiver *dest)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	SPIPlanPtr	plan = prepare_on_roster(sql, params);
 	SPIExecuteOptions options = {0};
 	int			result;
@@ -370,6 +379,7 @@ execute_on_roster(const char *sql, const SisParams *params, DestReceiver *dest)
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql);
 	SPI_freeplan(plan);
+	MemoryContextSwitchTo(cxt);
 }
 
 uint64
@@ -394,12 +404,14 @@ sis_select_into(const char *sql, const SisParams *params, DestReceiver *dest)
 Portal
 sis_cursor_on_roster(const char *sql, const SisParams *params)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	int			level = roster_settings(true);
 	SPIPlanPtr	plan = prepare_on_roster(sql, params);
 	Portal		portal = SPI_cursor_open(NULL, plan, (Datum *) params->values,
 										 params->nulls, false);
 
 	AtEOXact_GUC(false, level);
+	MemoryContextSwitchTo(cxt);
 	return portal;
 }
 

@@ -63,7 +63,9 @@ extern void sis_param(SisParams *params, Oid type, Datum value, bool isnull);
 
 /*
  * Runs one statement and checks its SPI result code; params may be NULL.
- * Returns the number of rows processed; SPI_tuptable holds the rows.
+ * Returns the number of rows processed; SPI_tuptable holds the rows.  Unlike
+ * SPI's own, these functions leave the current memory context as it was: what
+ * a caller makes outlives the connection if he meant it to.
  * Always without jit: loading LLVM takes 40 MB of memory for as long as the
  * backend lives, and no statement of a run wins by it.
  */

@@ -12,13 +12,16 @@
 bool
 sis_same_value(SisValue a, SisValue b)
 {
-	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+	/* no value, which has no data, is the same as no value */
+	return a.len == b.len &&
+		(a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
 int
 sis_compare_values(SisValue a, SisValue b)
 {
-	int			cmp = memcmp(a.data, b.data, Min(a.len, b.len));
+	int			len = Min(a.len, b.len);
+	int			cmp = len > 0 ? memcmp(a.data, b.data, len) : 0;
 
 	return cmp != 0 ? cmp : a.len - b.len;
 }
@@ -45,8 +48,11 @@ static void
 add_items(Items *to, SisValue list, char *text)
 {
 	const char *p = list.data;
-	const char *end = list.data + list.len;
+	const char *end;
 
+	if (list.data == NULL)
+		return;
+	end = p + list.len;
 	while (p < end)
 	{
 		char	   *item = text;

@@ -140,7 +140,7 @@ sis_json_begin(SisJson *json, const char *array)
 	json->last = SIS_JSON_MORE;
 	json->problem = SIS_JSON_OK;
 	json->count = 0;
-	json->data = NULL;
+	json->data = "";
 	json->len = 0;
 	json->finished = false;
 	json->offset = 0;
@@ -333,6 +333,9 @@ parse(SisJson *json, SisValue value, struct json_object **node)
 {
 	enum json_tokener_error error;
 
+	*node = NULL;
+	if (json->scan.bad_number)
+		return fail(json, SIS_JSON_SYNTAX);
 	reset_tokener(json);
 	if (json->scan.is_scalar)
 	{

@@ -43,6 +43,20 @@ scan_string(SisJsonScan *scan, const char *p, const char *end)
 	return p;
 }
 
+/* Looks at the next byte outside of strings: zeros in front, and points. */
+static inline void
+look_at_number(SisJsonScan *scan, char c)
+{
+	bool		digit = c >= '0' && c <= '9';
+
+	if ((scan->at_point && !digit) || (scan->is_zero && digit))
+		scan->bad_number = true;
+	scan->is_zero = c == '0' && !scan->in_number;
+	scan->at_point = c == '.';
+	scan->in_number = digit ||
+		(scan->in_number && (c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-'));
+}
+
 int
 sis_json_scan(SisJsonScan *scan, const char *data, int len, bool *done)
 {
@@ -72,6 +86,7 @@ sis_json_scan(SisJsonScan *scan, const char *data, int len, bool *done)
 			continue;
 		}
 		c = *p;
+		look_at_number(scan, c);
 		if (scan->is_scalar &&
 			(sis_json_is_blank(c) || c == ',' || c == ']' || c == '}'))
 		{

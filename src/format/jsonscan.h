@@ -21,6 +21,10 @@ typedef struct SisJsonScan
 	bool		has_escape_u;	/* \u was seen */
 	int			depth;
 	int			ncolons;		/* outside of strings: keys */
+	bool		in_number;
+	bool		is_zero;		/* so far it is a zero, or a minus and one */
+	bool		at_point;		/* its point was the last byte */
+	bool		bad_number;		/* one was seen that is none in JSON */
 } SisJsonScan;
 
 static inline bool
@@ -31,7 +35,8 @@ sis_json_is_blank(char c)
 
 /*
  * Looks for the end of the value under way.  Returns how many of the bytes
- * belong to it; *done says whether it has ended.
+ * belong to it; *done says whether it has ended.  Numbers are looked at on the
+ * way: json-c takes "1." and "01.5", which jsonb would not.
  */
 extern int	sis_json_scan(SisJsonScan *scan, const char *data, int len,
 						  bool *done);

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "base/progress.h"
 #include "base/url.h"
 #include "base/value.h"
 #include "utils/timestamp.h"
@@ -433,6 +434,7 @@ sis_clever_read(void *fetched, SisSink *sink)
 	sink->district_id = clever->district.id;
 	sink->as_of = sis_clever_time(clever->district.last_sync);
 	note_state(&clever->district, sink);
+	sis_progress_expect_rows(sis_recordspool_rows(clever->spool));
 	sis_recordspool_replay(clever->spool, sink);
 	return true;
 }

@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/progress.h"
 #include "base/value.h"
 #include "format/encoding.h"
 #include "provider/csvset.h"
@@ -201,6 +202,18 @@ note_bad_bytes(CsvSet *set, const SisSetFile *file, int64 rows)
 	return true;
 }
 
+/* A SisRead that shows how much has been read. */
+static int
+read_shown(void *arg, char *buf, int len)
+{
+	SisSetReader *reader = arg;
+	int			n = reader->read(reader->arg, buf, len);
+
+	if (n > 0)
+		sis_progress_bytes(n);
+	return n;
+}
+
 /*
  * Opens one file as CSV text.  What is allocated, the descriptor included,
  * goes with the current memory context.
@@ -209,7 +222,7 @@ static SisCsv *
 open_csv(CsvSet *set, const SisSetFile *file, int encoding)
 {
 	SisFailure *failure = set->sink->failure;
-	SisSetReader reader;
+	SisSetReader *reader = palloc(sizeof(SisSetReader));
 
 	if (file->size == 0)
 	{
@@ -218,11 +231,11 @@ open_csv(CsvSet *set, const SisSetFile *file, int encoding)
 				 "file \"%s\" is empty", file->name);
 		return NULL;
 	}
-	if (!sis_fileset_open(set->files, file, &reader, failure))
+	if (!sis_fileset_open(set->files, file, reader, failure))
 		return NULL;
 	/* from a file of the future all that come later would be too old */
 	set->newest = Max(set->newest, Min(file->mtime, (pg_time_t) time(NULL)));
-	return sis_csv_open(reader.read, reader.arg, encoding);
+	return sis_csv_open(read_shown, reader, encoding);
 }
 
 /* ----------
@@ -356,6 +369,7 @@ read_manifest(CsvSet *set)
 
 	if (file == NULL)
 		return true;
+	sis_progress_expect_bytes(Max(file->size, 0));
 	file_context = AllocSetContextCreate(CurrentMemoryContext,
 										 "sis_sync CSV manifest",
 										 ALLOCSET_DEFAULT_SIZES);
@@ -607,6 +621,7 @@ read_file(CsvSet *set, const SisCsvFile *file,
 	table->encoding = choose_encoding(set, set_file);
 	table->loose_headers = set->layout->loose_headers;
 	table->delta = manifest_mode(set, file->name) == MODE_DELTA;
+	sis_progress_type(file->types[0]);
 	table->csv = table->encoding < 0 ? NULL :
 		open_csv(set, set_file, table->encoding);
 	success = table->csv != NULL && sis_csv_table_read(table) &&
@@ -619,11 +634,24 @@ read_file(CsvSet *set, const SisCsvFile *file,
 	return success;
 }
 
+/* Will this file be read? */
+static bool
+is_read(const CsvSet *set, const SisCsvFile *file)
+{
+	return is_wanted(set, file) && find_file(set, file->name) != NULL &&
+		manifest_mode(set, file->name) != MODE_ABSENT;
+}
+
 static bool
 read_files(CsvSet *set)
 {
 	const SisCsvLayout *layout = set->layout;
 
+	for (int i = 0; i < layout->nfiles; i++)
+	{
+		if (is_read(set, &layout->files[i]))
+			sis_progress_expect_bytes(Max(find_file(set, layout->files[i].name)->size, 0));
+	}
 	set->record = sis_record_create();
 	if (layout->start != NULL)
 		set->state = layout->start(set->sink);
@@ -636,8 +664,7 @@ read_files(CsvSet *set)
 			continue;
 		if (manifest_mode(set, file->name) == MODE_ABSENT)
 			set_absent(set, file);
-		else if (set_file != NULL &&
-				 !read_file(set, file, set_file))
+		else if (is_read(set, file) && !read_file(set, file, set_file))
 			return false;
 	}
 	if (layout->finish != NULL)

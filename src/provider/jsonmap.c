@@ -9,6 +9,10 @@
 
 #include "provider/jsonmap.h"
 
+/* Of a number that is kept in "extra": see fits_numeric(). */
+#define MAX_NUMBER		1000	/* bytes */
+#define MIN_EXPONENT	(-10000)
+
 /* A path taken apart: its keys, ended by NULL. */
 typedef char **Path;
 
@@ -188,6 +192,20 @@ find_node(const SisJsonNode *node, Path path)
 	return node;
 }
 
+/*
+ * Does numeric, and jsonb with it, take a number?  It holds 16,383 digits
+ * behind the point: 1e-99999 is JSON, and the cast of it an error.  What is
+ * too large for a double the reader has refused.
+ */
+static bool
+fits_numeric(SisValue number)
+{
+	const char *e = strpbrk(number.data, "eE");
+
+	return number.len <= MAX_NUMBER &&
+		(e == NULL || strtol(e + 1, NULL, 10) >= MIN_EXPONENT);
+}
+
 /* A value that may be kept as it came: single, or a list of single ones. */
 static bool
 is_plain(const SisJsonNode *node)
@@ -197,12 +215,18 @@ is_plain(const SisJsonNode *node)
 
 	if (kind == SIS_JSON_NULL || kind == SIS_JSON_OBJECT)
 		return false;
+	if (kind == SIS_JSON_NUMBER && !fits_numeric(sis_json_value(node)))
+		return false;
 	if (kind == SIS_JSON_STRING)
 		return sis_json_value(node).len > 0;
 	for (int i = 0; i < n; i++)
 	{
-		kind = sis_json_kind(sis_json_item(node, i));
-		if (kind == SIS_JSON_OBJECT || kind == SIS_JSON_ARRAY)
+		const SisJsonNode *item = sis_json_item(node, i);
+
+		if (sis_json_kind(item) == SIS_JSON_OBJECT ||
+			sis_json_kind(item) == SIS_JSON_ARRAY ||
+			(sis_json_kind(item) == SIS_JSON_NUMBER &&
+			 !fits_numeric(sis_json_value(item))))
 			return false;
 	}
 	return kind != SIS_JSON_ARRAY || n > 0;

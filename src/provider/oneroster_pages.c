@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "base/progress.h"
 #include "base/seen.h"
 #include "base/textlist.h"
 #include "utils/hsearch.h"
@@ -315,7 +316,11 @@ page_next(SisRestCall *call)
 	page->has_come = true;
 	check_revision(roster, call);
 	if (page->offset == 0 && !page->overlaps && !came_before)
+	{
 		list->total = total;
+		if (total > 0)
+			sis_progress_expect_rows(total);
+	}
 	if (total >= 0 && list->total >= 0 && total != list->total)
 		set_drift(roster,
 				  psprintf("The number of rows of \"%s\" changed between two pages.",

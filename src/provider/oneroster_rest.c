@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "base/progress.h"
 #include "base/url.h"
 #include "utils/memutils.h"
 
@@ -283,6 +284,7 @@ pull_until_steady(SisOneRoster *roster)
 	for (int n = 1;; n++)
 	{
 		begin_pull(roster);
+		sis_progress_step(SIS_STEP_FETCH);
 		if (!pull(roster))
 			return false;
 		if (roster->drift == NULL)
@@ -369,6 +371,7 @@ sis_oneroster_read(void *fetched, SisSink *sink)
 	set_offers(roster, sink);
 	note_limits(roster, sink);
 	sink->district_id = district != NULL ? pstrdup(district) : NULL;
+	sis_progress_expect_rows(sis_recordspool_rows(roster->spool));
 	sis_recordspool_replay(roster->spool, sink);
 	return true;
 }

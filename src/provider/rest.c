@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "base/fingerprint.h"
+#include "base/progress.h"
 #include "base/url.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -177,6 +178,7 @@ take_bytes(void *arg, const char *data, int len)
 	call->status = sis_http_status(call->state->http);
 	if (call->status != 200)
 		len = Min(len, MAX_REFUSAL - body->len);
+	sis_progress_bytes(len);
 	appendBinaryStringInfo(body, data, len);
 }
 
@@ -618,6 +620,7 @@ deliver(SisRestCall *call)
 {
 	if (call->end != NULL && !call->end(call))
 		return false;
+	sis_progress_rows(call->nrecords);
 	if (call->sink != NULL)
 		sis_recordspool_commit(call->sink);
 	call->sink = NULL;

@@ -12,6 +12,7 @@
 #include <curl/curl.h>
 
 #include "base/compat.h"
+#include "base/progress.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "transport/filename.h"
@@ -412,13 +413,28 @@ keep_unchanged(FileList *old, FileList *new)
 	return changed;
 }
 
+/* A SisWrite into a file's spool. */
+static void
+save(void *spool, const char *data, int len)
+{
+	sis_spool_write(spool, data, len);
+	sis_progress_bytes(len);
+}
+
 static bool
 download(const Sftp *sftp, FileList *list)
 {
 	for (int i = 0; i < list->nfiles; i++)
 	{
+		const File *file = &list->files[i];
+
+		if (file->is_wanted && file->spool == NULL && file->size > 0)
+			sis_progress_expect_bytes(file->size);
+	}
+	for (int i = 0; i < list->nfiles; i++)
+	{
 		File	   *file = &list->files[i];
-		SisTarget	target = {sis_spool_write, NULL, MAX_FILE_SIZE};
+		SisTarget	target = {save, NULL, MAX_FILE_SIZE};
 
 		if (!file->is_wanted || file->spool != NULL)
 			continue;

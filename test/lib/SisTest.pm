@@ -259,6 +259,7 @@ sub log
 
 # Path of a PostgreSQL program, and what it needs to connect.
 sub program { return "$BINDIR/$_[1]"; }
+sub bindir  { return $BINDIR; }
 sub host    { return $_[0]{top}; }
 sub port    { return $_[0]{port}; }
 

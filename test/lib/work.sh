@@ -50,6 +50,11 @@ private_server() {
 		-exec ln -s {} "$pg$share/extension" \;
 	for option in includedir pkgincludedir includedir-server libdir; do
 		dir=$("$PG_CONFIG" "--$option")
+		if [ -d "$pg$dir" ] && [ ! -L "$pg$dir" ]; then
+			# it is around another: what is not there yet
+			find "$dir" -mindepth 1 -maxdepth 1 -exec ln -s -t "$pg$dir" {} + 2>/dev/null
+			continue
+		fi
 		[ ! -e "$pg$dir" ] || continue
 		mkdir -p "$pg${dir%/*}"
 		ln -s "$dir" "$pg$dir"
@@ -72,7 +77,7 @@ work_begin() {
 	trap 'exit 143' TERM HUP
 	work=$(mktemp -d /tmp/sis_sync.XXXXXX)
 	mkdir "$work/tree" "$work/tmp" "$work/shared"
-	tar -C "$root" --exclude=./.git --exclude='*.o' --exclude='*.so' \
+	tar -C "$root" --exclude=./.git --exclude=./build --exclude='*.o' --exclude='*.so' \
 		--exclude='*.bc' -cf - . | tar -C "$work/tree" -xf -
 	# Real rosters that may lie beside the tree; tests that use them skip
 	# where they are absent.
@@ -109,7 +114,11 @@ work_end() {
 # Runs a command as the ordinary user, with an environment of its own.
 as_user() {
 	local -a run=(env -i "PATH=$PATH" "HOME=$work" "TMPDIR=$work/tmp" LC_ALL=C
-		"PG_CONFIG=$PG_CONFIG" "CI=${CI:-}" "$@")
+		"PG_CONFIG=$PG_CONFIG" "CI=${CI:-}")
+	# of test/sanitized
+	[ -z "${ASAN_OPTIONS:-}" ] || run+=("ASAN_OPTIONS=$ASAN_OPTIONS")
+	[ -z "${UBSAN_OPTIONS:-}" ] || run+=("UBSAN_OPTIONS=$UBSAN_OPTIONS")
+	run+=("$@")
 	if [ -n "$user" ]; then
 		setpriv --reuid="$user" --regid="$user" --init-groups "${run[@]}"
 	else

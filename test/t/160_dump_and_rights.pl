@@ -56,6 +56,8 @@ my %dir = map { $_ => $node->dir($_) } qw(before after);
 
 $node->run($db, q{
 	INSERT INTO sis_sync.sync_threshold VALUES ('held', 'enrollment', 100);
+	INSERT INTO sis_sync.sync_window VALUES ('held', 'frozen', '2001-07-01', '2001-07-31');
+	INSERT INTO sis_sync.emptied_column VALUES ('held', 'student', 'email', NULL, true);
 	CREATE SERVER site FOREIGN DATA WRAPPER sis_sftp
 	  OPTIONS (host 'sftp.example.org', path '~/export', host_key_sha256 'oVkFw/Hr5W2D8Xz5+RnGf3kC6Z0rS6rGlLqkQvTqR1E');
 	CREATE USER MAPPING FOR PUBLIC SERVER site OPTIONS (username 'district', password 'correct horse');
@@ -128,7 +130,8 @@ like($node->value('copy', $objects), qr/student_locker/, 'the index among them')
 my $rows_kept = $node->rows($db, $kept);
 is_deeply($node->rows('copy', $kept), $rows_kept,
 	'the copy has all settings and the log, and its numbers go on');
-for my $table (qw(sync sync_school sync_threshold sync_state run run_count
+for my $table (qw(sync sync_school sync_threshold sync_window emptied_column
+	sync_state run run_count
 	run_school reject change pending_archive pending_delete))
 {
 	cmp_ok(scalar(grep { $_->[0] =~ /^$table\(/ } @$rows_kept), '>', 0,

@@ -263,6 +263,15 @@ $s->service->is_clean('nights');
 	}
 	my $plain = $node->value($db, "SELECT extra FROM roster.student WHERE sync_id = " . $s->id . " AND extra IS NOT NULL LIMIT 1");
 	is($plain, undef, 'and nothing at all where nothing was named');
+
+	# JSON has numbers that numeric has not
+	my ($id, $school) = @{ $x->rows("SELECT source_id, school_source_id FROM <roster>.student"
+			  . " WHERE sync_id = <id> AND sis_id = 'stu-000002'")->[0] };
+	$x->service->change(replace => { 'stu-000002' => qq({"id":"$id","name":{"first":"A","last":"B"},"roles":{"student":)
+			  . qq({"sis_id":"stu-000002","school":"$school","schools":["$school"],"ext":{"homeroom":"H2","bus":1e-99999}}}}) });
+	$x->run_succeeds('a number too small for numeric');
+	is($x->value("SELECT extra FROM <roster>.student WHERE sync_id = <id> AND sis_id = 'stu-000002'"),
+		'{"homeroom": "H2"}', 'a number that jsonb would not take is left out');
 	$x->service->is_clean('extra columns');
 }
 

@@ -1,4 +1,4 @@
-# SI011 and the ways on from it: rekey() gives the twins their new IDs in place,
+# SI011 and the ways on from it: rekey() gives the records their new IDs in place,
 # approve() lets the old ones go.
 use strict;
 use warnings;
@@ -46,11 +46,11 @@ my $error = $s->run_ends_in('SI011', '1,000 new IDs');
 my $run = $s->last_run->{id};
 is($error->{constraint}, 'ids_rekeyed', 'condition');
 is($error->{table}, 'student', 'record type');
-like($error->{message}, qr/\b1000 of 1000\b.*\b1000 are new, 1000 of them twins/,
+like($error->{message}, qr/\b1000 of 1000\b.*\b1000 are new, 1000 of them with a match/,
 	'the error counts the pairs');
 is($dry->{message}, $error->{message}, 'the dry run said the same');
 like($error->{hint}, $_, "the hint names $_")
-  for qr/rekey_twin WHERE run_id = $run\b/, qr/CALL sis_sync\.rekey\($run\)/,
+  for qr/rekey_match WHERE run_id = $run\b/, qr/CALL sis_sync\.rekey\($run\)/,
   qr/sis_sync\.approve\($run, /;
 is_deeply([ @{ $s->last_run }{qw(status reason error_code)} ],
 	[ 'failed', 'IDs Re-keyed', 'SI011' ], 'the log says so');
@@ -62,13 +62,13 @@ is($s->digest, $before, 'nothing changed');
 is($s->value('SELECT count(*) FROM sis_sync.rekey_pair WHERE run_id = <run>'),
 	1000, '1,000 pairs');
 is_deeply($s->rows('SELECT record_type, old_source_id, new_source_id, matched_on,'
-		  . ' source FROM sis_sync.rekey_twin WHERE run_id = <run>'
+		  . ' source FROM sis_sync.rekey_match WHERE run_id = <run>'
 		  . " AND new_source_id = 'pupil-000123'"),
 	[ [ 'student', 'stu-000123', 'pupil-000123',
 			'email, sis_id, student_number', 'users.csv' ] ],
 	'the view shows a pair, and what it matched on');
 is($s->value("SELECT v.given_name || v.family_name = t.given_name || t.family_name"
-		  . ' FROM sis_sync.rekey_twin v JOIN <roster>.student t'
+		  . ' FROM sis_sync.rekey_match v JOIN <roster>.student t'
 		  . ' ON t.source_id = v.old_source_id AND t.sync_id = <id>'
 		  . " WHERE v.run_id = <run> AND v.new_source_id = 'pupil-000123'"),
 	't', 'with the name of both');

@@ -102,7 +102,7 @@ refused('sync_runner', $_, $_)
   "CALL sis_sync.rekey($run)", "SELECT * FROM sis_sync.preview($run)",
   'SELECT * FROM sis_sync.sync', 'SELECT * FROM sis_sync.run',
   'SELECT * FROM sis_sync.stage_student', 'SELECT * FROM sis_sync.stage_student_00',
-  'SELECT * FROM sis_sync.change', 'SELECT * FROM sis_sync.rekey_twin',
+  'SELECT * FROM sis_sync.change', 'SELECT * FROM sis_sync.rekey_match',
   q{INSERT INTO sis_sync.approval (run_id, sync, reason, approved_by) VALUES (1, 'springfield', 'x', 'x')};
 
 # no secret
@@ -148,7 +148,12 @@ $other = $sync{shelbyville}->last_run->{id};
 refused('everything', $_, $_)
   for "SELECT sis_sync.approve($other, 'x')", "CALL sis_sync.undo($other)",
   "CALL sis_sync.rekey($other)", "SELECT * FROM sis_sync.preview($other)",
-  "SELECT sis_sync.explain_failure($other)", q{SELECT sis_sync.stage('shelbyville')};
+  "SELECT sis_sync.explain_failure($other)", q{SELECT sis_sync.stage('shelbyville')},
+  q{CALL sis_sync.retire_school('shelbyville', '0101', 'x')}, q{SELECT sis_sync.drop_sync('shelbyville')},
+  q{SELECT sis_sync.erase_person('shelbyville', 'stu-000050')}, q{SELECT sis_sync.erase_archived('shelbyville', '0')};
+$runs = $node->value($db, q{SELECT count(*) FROM sis_sync.run});
+allowed('everything', 'purge', q{SELECT sis_sync.purge('0')});
+is($node->value($db, q{SELECT count(*) FROM sis_sync.run}), $runs, 'but no log of a sync whose server it may not use');
 
 # ----------
 # A role that administers
@@ -176,8 +181,24 @@ $s->{district}->rekey('student', sub { "n-$_[0]" });
 $s->write;
 $node->try($db, q{CALL sis_sync.run('springfield')}, role => 'sync_admin');
 $run = $s->last_run->{id};
-allowed('sync_admin', 'look at the pairs', "SELECT * FROM sis_sync.rekey_twin WHERE run_id = $run");
+allowed('sync_admin', 'look at the pairs', "SELECT * FROM sis_sync.rekey_match WHERE run_id = $run");
 allowed('sync_admin', 'rekey', "CALL sis_sync.rekey($run)");
+# forgetting
+refused('sync_runner', $_, $_)
+  for q{SELECT sis_sync.erase_person('springfield', 'n-stu-000060')}, q{SELECT sis_sync.erase_archived('springfield', '0')},
+  q{SELECT sis_sync.drop_sync('springfield')}, q{SELECT sis_sync.purge()}, q{CALL sis_sync.retire_school('springfield', '0101', 'x')};
+my $there = $s->active->{student};
+is($node->value($db, q{SELECT sis_sync.erase_person('springfield', 'n-stu-000060') > 1}, role => 'sync_admin'), 't',
+	'sync_admin: erase a person');
+is($s->active->{student}, $there - 1, 'who is gone');
+is($s->last_run->{run_by}, 'sync_admin', 'the log says who did it');
+$node->run($db, 'REVOKE DELETE ON roster.student FROM sync_admin');
+refused('sync_admin', 'erase without DELETE on the roster', q{SELECT sis_sync.erase_person('springfield', 'n-stu-000061')});
+$node->run($db, 'GRANT DELETE ON roster.student TO sync_admin');
+allowed('sync_admin', $_, $_)
+  for q{SELECT sis_sync.erase_archived('springfield', '1 day')}, q{SELECT sis_sync.purge('1 year')};
+allowed('sync_admin', 'retire a school', q{CALL sis_sync.retire_school('springfield', '0101', 'closed')});
+is($s->active->{student}, 0, 'whose students are archived');
 refused('sync_admin', $_, $_)
   for q{CALL sis_sync.run('shelbyville')}, "SELECT sis_sync.approve($other, 'x')",
   q{ALTER SERVER springfield OPTIONS (SET path '/etc')},
@@ -185,11 +206,14 @@ refused('sync_admin', $_, $_)
   q{INSERT INTO sis_sync.approval (run_id, sync, reason, approved_by) VALUES (1, 'springfield', 'x', 'x')},
   q{SELECT sis_sync.create_roster('x')};
 
+allowed('sync_admin', 'drop a sync', q{SELECT sis_sync.drop_sync('springfield', erase => true)});
+
 # ----------
 # A role that looks on
 # ----------
 allowed('sync_looker', $_, $_)
   for q{SELECT * FROM sis_sync.run}, "SELECT * FROM sis_sync.pending_archive WHERE run_id = $other",
+  q{SELECT * FROM sis_sync.progress}, q{SELECT * FROM sis_sync.health},
   "SELECT * FROM sis_sync.preview($other)", "SELECT sis_sync.explain_failure($other)";
 refused('sync_looker', $_, $_)
   for q{CALL sis_sync.run('springfield')}, "SELECT sis_sync.approve($other, 'x')",

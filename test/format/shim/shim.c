@@ -3,10 +3,10 @@
  *		The few backend functions that src/format needs, without a server.
  *
  * Declared by PostgreSQL's own headers, so that a changed signature is
- * noticed.  There is one memory context, and each chunk is a malloc of its own: the
- * address sanitizer sees every byte past an end, and the leak check whatever
- * a context callback forgot.  UTF-8 is verified by PostgreSQL's own code, from
- * libpgcommon.
+ * noticed.  Each chunk of a memory context is a malloc of its own: the address
+ * sanitizer sees every byte past an end and every use after a reset, and the
+ * leak check whatever a context callback forgot.  UTF-8 is verified by
+ * PostgreSQL's own code, from libpgcommon.
  */
 #include "postgres.h"
 
@@ -18,19 +18,35 @@
 
 #include "shim.h"
 
+typedef struct Context Context;
+
 typedef struct Chunk
 {
 	struct Chunk *prev;
 	struct Chunk *next;
+	void	   *unused;			/* for the alignment */
+	Context    *context;		/* last: up to 15, GetMemoryChunkContext() looks
+								 * there */
 } Chunk;
 
-MemoryContext CurrentMemoryContext = NULL;
+struct Context
+{
+	MemoryContextData header;	/* its parent, children and callbacks */
+	Chunk		chunks;			/* the ring's beginning */
+};
+
+static Context top = {
+	.header = {.type = T_AllocSetContext},
+	.chunks = {&top.chunks, &top.chunks, NULL, &top}
+};
+
+MemoryContext CurrentMemoryContext = &top.header;
+MemoryContext TopMemoryContext = &top.header;
 volatile sig_atomic_t InterruptPending = false;
 sigjmp_buf *PG_exception_stack = NULL;
 ErrorContextCallback *error_context_stack = NULL;
 
-static Chunk chunks = {&chunks, &chunks};
-static MemoryContextCallback *callbacks = NULL;
+bool		shim_quiet = false;
 
 static void give_up(const char *what) __attribute__((noreturn));
 
@@ -43,12 +59,13 @@ give_up(const char *what)
 }
 
 static void *
-chunk_link(Chunk *chunk)
+chunk_link(Chunk *chunk, Context *context)
 {
 	if (chunk == NULL)
 		give_up("out of memory");
-	chunk->prev = &chunks;
-	chunk->next = chunks.next;
+	chunk->context = context;
+	chunk->prev = &context->chunks;
+	chunk->next = context->chunks.next;
 	chunk->prev->next = chunk;
 	chunk->next->prev = chunk;
 	return chunk + 1;
@@ -65,21 +82,36 @@ chunk_unlink(void *pointer)
 }
 
 void *
+MemoryContextAlloc(MemoryContext context, Size size)
+{
+	return chunk_link(malloc(sizeof(Chunk) + size), (Context *) context);
+}
+
+void *
+MemoryContextAllocZero(MemoryContext context, Size size)
+{
+	return chunk_link(calloc(1, sizeof(Chunk) + size), (Context *) context);
+}
+
+void *
 palloc(Size size)
 {
-	return chunk_link(malloc(sizeof(Chunk) + size));
+	return MemoryContextAlloc(CurrentMemoryContext, size);
 }
 
 void *
 palloc0(Size size)
 {
-	return chunk_link(calloc(1, sizeof(Chunk) + size));
+	return MemoryContextAllocZero(CurrentMemoryContext, size);
 }
 
 void *
 repalloc(void *pointer, Size size)
 {
-	return chunk_link(realloc(chunk_unlink(pointer), sizeof(Chunk) + size));
+	Chunk	   *chunk = chunk_unlink(pointer);
+	Context    *context = chunk->context;
+
+	return chunk_link(realloc(chunk, sizeof(Chunk) + size), context);
 }
 
 void
@@ -88,32 +120,74 @@ pfree(void *pointer)
 	free(chunk_unlink(pointer));
 }
 
-void *
-MemoryContextAlloc(MemoryContext context, Size size)
+#if PG_VERSION_NUM >= 160000
+MemoryContext
+GetMemoryChunkContext(void *pointer)
 {
-	return palloc(size);
+	return &((Chunk *) pointer - 1)->context->header;
 }
+#endif
 
 void
 MemoryContextRegisterResetCallback(MemoryContext context,
 								   MemoryContextCallback *cb)
 {
-	cb->next = callbacks;
-	callbacks = cb;
+	cb->next = context->reset_cbs;
+	context->reset_cbs = cb;
+}
+
+MemoryContext
+AllocSetContextCreateInternal(MemoryContext parent, const char *name,
+							  Size minContextSize, Size initBlockSize,
+							  Size maxBlockSize)
+{
+	Context    *context = calloc(1, sizeof(Context));
+
+	if (context == NULL)
+		give_up("out of memory");
+	context->header.type = T_AllocSetContext;
+	context->header.parent = parent;
+	context->header.nextchild = parent->firstchild;
+	parent->firstchild = &context->header;
+	context->chunks.prev = context->chunks.next = &context->chunks;
+	return &context->header;
+}
+
+void
+MemoryContextReset(MemoryContext context)
+{
+	Chunk	   *chunks = &((Context *) context)->chunks;
+
+	while (context->firstchild != NULL)
+		MemoryContextDelete(context->firstchild);
+	while (context->reset_cbs != NULL)
+	{
+		MemoryContextCallback *cb = context->reset_cbs;
+
+		context->reset_cbs = cb->next;
+		cb->func(cb->arg);
+	}
+	while (chunks->next != chunks)
+		pfree(chunks->next + 1);
+}
+
+void
+MemoryContextDelete(MemoryContext context)
+{
+	MemoryContext *link = &context->parent->firstchild;
+
+	MemoryContextReset(context);
+	while (*link != context)
+		link = &(*link)->nextchild;
+	*link = context->nextchild;
+	free(context);
 }
 
 void
 shim_reset(void)
 {
-	while (callbacks != NULL)
-	{
-		MemoryContextCallback *cb = callbacks;
-
-		callbacks = cb->next;
-		cb->func(cb->arg);
-	}
-	while (chunks.next != &chunks)
-		pfree(chunks.next + 1);
+	CurrentMemoryContext = &top.header;
+	MemoryContextReset(&top.header);
 }
 
 char *
@@ -195,14 +269,16 @@ errcode(int sqlerrcode)
 int
 errmsg(const char *fmt,...)
 {
-	fputs(fmt, stderr);
+	if (!shim_quiet)
+		fputs(fmt, stderr);
 	return 0;
 }
 
 int
 errmsg_internal(const char *fmt,...)
 {
-	fputs(fmt, stderr);
+	if (!shim_quiet)
+		fputs(fmt, stderr);
 	return 0;
 }
 

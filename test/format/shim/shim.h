@@ -5,10 +5,13 @@
 #ifndef SHIM_H
 #define SHIM_H
 
-/* Ends the one memory context: its callbacks, then all its memory. */
+/* Ends all memory contexts: their callbacks, then their memory. */
 extern void shim_reset(void);
 
 /* Throws an error, to the innermost PG_TRY. */
 extern void shim_throw(void) __attribute__((noreturn));
+
+/* Are the messages of errors kept back? */
+extern bool shim_quiet;
 
 #endif
