@@ -295,18 +295,17 @@ reset_tokener(SisJson *json)
 static bool
 is_strict(SisJson *json, SisValue value)
 {
-	bool		is_odd = false;
+	int			i = 0;
 	char	   *copy;
 	struct json_object *node;
 
-	if (json_c_version_num() < (18 << 8))
-		return true;
-	for (int i = 0; i < value.len && !is_odd; i++)
-		is_odd = value.data[i] < ' ' || IS_HIGHBIT_SET(value.data[i]);
-	if (!is_odd)
+	while (i < value.len && value.data[i] >= ' ' &&
+		   !IS_HIGHBIT_SET(value.data[i]))
+		i++;
+	if (i == value.len || json_c_version_num() < (18 << 8))
 		return true;
 	copy = palloc(value.len);
-	for (int i = 0; i < value.len; i++)
+	for (i = 0; i < value.len; i++)
 	{
 		unsigned char c = value.data[i];
 
