@@ -291,12 +291,16 @@ finish(SisTransfer *transfer, SisEnd end)
 
 /*
  * While a transfer is paused, libcurl keeps what it goes on to unpack, 64 MB of
- * it at most.  More than that ends as if memory were out (until 8.5 at least),
- * or what is written were refused, which only we could say.
+ * it at most.  More than that ends as if memory were out (8.5), as too large
+ * (8.14), or as if what is written were refused (8.23), which only we could say.
  */
 static bool
 is_bomb(const SisTransfer *transfer)
 {
+#if LIBCURL_VERSION_NUM >= 0x080600
+	if (transfer->handle.result == CURLE_TOO_LARGE)
+		return true;
+#endif
 	return transfer->handle.result == CURLE_WRITE_ERROR ||
 		(transfer->handle.result == CURLE_OUT_OF_MEMORY &&
 		 transfer->is_paused);
