@@ -430,6 +430,7 @@ begin_phase(void *arg)
 		return;
 	run->dry_run = phase->dry_run;
 	run->commits = true;
+	run->due = phase->turn != NULL;
 	sis_runlog_start(run, 0);
 	if (run->sync->mode == SIS_MODE_FROZEN)
 		sis_window_log_frozen(run);
