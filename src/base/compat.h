@@ -24,6 +24,11 @@
 #error "sis_sync needs libcurl 7.87 or newer"
 #endif
 
+/* said by newer ones only */
+#if defined(LIBCURL_VERSION_NUM) && LIBCURL_VERSION_NUM < 0x080600
+#define CURLE_TOO_LARGE 100
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #define sis_server_aclcheck(oid, role, mode) \
