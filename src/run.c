@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "approve.h"
 #include "attempt.h"
 #include "base/compat.h"
