@@ -1,0 +1,764 @@
+/* sis_sync--1.1.sql: what CREATE EXTENSION makes (design, section 3) */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION sis_sync" to load this file. \quit
+
+DO $$
+BEGIN
+  IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
+    RAISE EXCEPTION 'sis_sync needs a database whose encoding is UTF8'
+      USING ERRCODE = 'feature_not_supported',
+            DETAIL = pg_catalog.format('The encoding of this database is %s.',
+                                       pg_catalog.getdatabaseencoding()),
+            HINT = 'Create one with CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0.';
+  END IF;
+END $$;
+
+-- Not IF NOT EXISTS: a schema of that name that is already there is somebody
+-- else's, and what is in it would be adopted.
+CREATE SCHEMA sis_sync;
+COMMENT ON SCHEMA sis_sync IS 'settings, staging and log of sis_sync';
+
+-- ---------------------------------------------------------------------------
+-- Settings: plain tables, changed with plain INSERT, UPDATE and DELETE
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE sis_sync.sync (
+  id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+  name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
+  server text NOT NULL,
+  target_schema text NOT NULL DEFAULT 'roster',
+  deletion_threshold numeric NOT NULL DEFAULT 10
+    CHECK (deletion_threshold OPERATOR(pg_catalog.>=) 0
+           AND deletion_threshold OPERATOR(pg_catalog.<=) 100),
+  school_min_records integer NOT NULL DEFAULT 100
+    CHECK (school_min_records OPERATOR(pg_catalog.>=) 0),
+  min_allowed integer NOT NULL DEFAULT 2
+    CHECK (min_allowed OPERATOR(pg_catalog.>=) 0),
+  reject_threshold numeric NOT NULL DEFAULT 5
+    CHECK (reject_threshold OPERATOR(pg_catalog.>=) 0
+           AND reject_threshold OPERATOR(pg_catalog.<=) 100),
+  restore_returning boolean NOT NULL DEFAULT true,
+  all_schools boolean NOT NULL DEFAULT false,
+  include_demographics boolean NOT NULL DEFAULT false,
+  extra_columns text[] NOT NULL DEFAULT '{}',
+  timezone text NOT NULL DEFAULT 'UTC',
+  run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
+                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval),
+  next_run_at timestamptz
+    CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
+  update_threshold numeric
+    CHECK (update_threshold OPERATOR(pg_catalog.>=) 0
+           AND update_threshold OPERATOR(pg_catalog.<=) 100),
+  creep_threshold numeric
+    CHECK (creep_threshold OPERATOR(pg_catalog.>=) 0
+           AND creep_threshold OPERATOR(pg_catalog.<=) 100),
+  creep_days integer NOT NULL DEFAULT 30
+    CHECK (creep_days OPERATOR(pg_catalog.>=) 1
+           AND creep_days OPERATOR(pg_catalog.<=) 366),
+  hold text NOT NULL DEFAULT 'sync'
+    CHECK (hold OPERATOR(pg_catalog.=) ANY (ARRAY['sync', 'school'])),
+  keep_emptied_columns boolean NOT NULL DEFAULT false,
+  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0),
+  keep_values interval NOT NULL DEFAULT '30 days'
+    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval),
+  keep_staged interval NOT NULL DEFAULT '7 days'
+    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval)
+);
+COMMENT ON TABLE sis_sync.sync IS 'one row per sync: where a district''s data comes from and how much of it may be archived in a night';
+COMMENT ON COLUMN sis_sync.sync.id IS 'stands in every roster row as sync_id; never changes';
+COMMENT ON COLUMN sis_sync.sync.server IS 'name of the foreign server the data comes from';
+COMMENT ON COLUMN sis_sync.sync.target_schema IS 'schema made by create_roster()';
+COMMENT ON COLUMN sis_sync.sync.run_every IS 'run_due() runs it so often, at the same time of day in its time zone; NULL: only by hand';
+COMMENT ON COLUMN sis_sync.sync.next_run_at IS 'the time it is next due; in the past until a run that is not to be tried again soon; NULL: now; infinity: paused';
+COMMENT ON COLUMN sis_sync.sync.deletion_threshold IS 'percent of the SIS-managed records of a type that a run may archive';
+COMMENT ON COLUMN sis_sync.sync.school_min_records IS 'a school with fewer records is judged as if it had this many';
+COMMENT ON COLUMN sis_sync.sync.min_allowed IS 'so many records of a type (not school, not student) may always be archived when the percent is above 0';
+COMMENT ON COLUMN sis_sync.sync.reject_threshold IS 'percent of the rows of a type that may be rejected (five always may)';
+COMMENT ON COLUMN sis_sync.sync.update_threshold IS 'percent of the records in force of a type that a run may update (min_allowed always may); NULL: any';
+COMMENT ON COLUMN sis_sync.sync.creep_threshold IS 'percent of what was in force creep_days ago that may be archived in these days together; NULL: any';
+COMMENT ON COLUMN sis_sync.sync.creep_days IS 'over how many days creep_threshold adds up';
+COMMENT ON COLUMN sis_sync.sync.hold IS 'what a tripped threshold holds back: sync: everything; school: what belongs to the schools that tripped, unless the district did';
+COMMENT ON COLUMN sis_sync.sync.keep_emptied_columns IS 'true: a column that was filled in most records and comes empty keeps its values until emptied_column says that this is accepted';
+COMMENT ON COLUMN sis_sync.sync.max_age_hours IS 'a source older than this is warned of; NULL: never';
+COMMENT ON COLUMN sis_sync.sync.restore_returning IS 'false: archived sections and enrollments stay archived when they return';
+COMMENT ON COLUMN sis_sync.sync.all_schools IS 'true: every school of the source is in scope';
+COMMENT ON COLUMN sis_sync.sync.include_demographics IS 'true: OneRoster''s demographics (birth date, sex) are read';
+COMMENT ON COLUMN sis_sync.sync.extra_columns IS 'columns of the source, without a place of their own, to keep in "extra"';
+COMMENT ON COLUMN sis_sync.sync.timezone IS 'time zone whose date decides whether a term has ended, and whose time of day run_every keeps';
+COMMENT ON COLUMN sis_sync.sync.keep_values IS 'how long previous values (change) and rejected rows (reject) are kept; later a run cannot be undone';
+COMMENT ON COLUMN sis_sync.sync.keep_staged IS 'how long staged rows are kept, if nothing needs their place before';
+
+CREATE TABLE sis_sync.sync_school (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''),
+  app_school text,
+  active boolean NOT NULL DEFAULT true,
+  retired_run bigint,
+  PRIMARY KEY (sync, school_id)
+);
+COMMENT ON TABLE sis_sync.sync_school IS 'the schools of the source that a sync takes, by the district''s own ID or the source''s, and the application''s school for each';
+COMMENT ON COLUMN sis_sync.sync_school.active IS 'false: it need not be in the data, and its records are left alone, as those of a school that is not set up';
+COMMENT ON COLUMN sis_sync.sync_school.retired_run IS 'the run of retire_school() that made it inactive';
+
+CREATE TABLE sis_sync.sync_threshold (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  record_type text NOT NULL CHECK (record_type OPERATOR(pg_catalog.=) ANY (ARRAY[
+    'school', 'term', 'course', 'section', 'student', 'staff', 'contact',
+    'student_contact', 'enrollment'])),
+  percent numeric NOT NULL
+    CHECK (percent OPERATOR(pg_catalog.>=) 0 AND percent OPERATOR(pg_catalog.<=) 100),
+  valid_until timestamptz,
+  PRIMARY KEY (sync, record_type)
+);
+COMMENT ON TABLE sis_sync.sync_threshold IS 'a deletion threshold for one record type, for good or until a moment';
+
+CREATE TABLE sis_sync.sync_window (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  mode text NOT NULL CHECK (mode OPERATOR(pg_catalog.=) ANY (
+    ARRAY['no_archive', 'adds_only', 'frozen'])),
+  from_date date NOT NULL,
+  to_date date NOT NULL,
+  yearly boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (sync, mode, from_date),
+  CHECK (to_date OPERATOR(pg_catalog.>=) from_date),
+  CONSTRAINT sync_window_within_a_year CHECK (NOT yearly OR (
+    pg_catalog.isfinite(from_date) AND pg_catalog.isfinite(to_date)
+    AND to_date OPERATOR(pg_catalog.<) (from_date OPERATOR(pg_catalog.+) '1 year'::pg_catalog.interval)))
+);
+COMMENT ON TABLE sis_sync.sync_window IS 'from when to when a sync does less than usual; where windows overlap, the strictest holds';
+COMMENT ON COLUMN sis_sync.sync_window.mode IS 'no_archive: creates and updates only; adds_only: creates and restores only; frozen: nothing, the source is not even asked';
+COMMENT ON COLUMN sis_sync.sync_window.from_date IS 'the first day, in the sync''s time zone';
+COMMENT ON COLUMN sis_sync.sync_window.to_date IS 'the last day; it still belongs to the window';
+COMMENT ON COLUMN sis_sync.sync_window.yearly IS 'true: the same days of every later year as well';
+
+-- What a sync remembers from its last good run; kept apart from what people set.
+CREATE TABLE sis_sync.sync_state (
+  sync text PRIMARY KEY REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  district_id text,
+  source_as_of timestamptz,
+  options_hash bigint
+);
+COMMENT ON TABLE sis_sync.sync_state IS 'what the last applied run saw: the district''s ID, and how new the source was';
+
+CREATE TABLE sis_sync.emptied_column (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  record_type text NOT NULL,
+  column_name text NOT NULL,
+  since_run bigint,
+  accepted boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (sync, record_type, column_name)
+);
+COMMENT ON TABLE sis_sync.emptied_column IS 'columns that were filled in most records and come empty (sync.keep_emptied_columns); a row goes when its column is filled again';
+COMMENT ON COLUMN sis_sync.emptied_column.since_run IS 'the first run in which it came empty';
+COMMENT ON COLUMN sis_sync.emptied_column.accepted IS 'false: the values on record are kept; set it to true to have them emptied';
+
+-- ---------------------------------------------------------------------------
+-- Log
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE sis_sync.run (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  kind text NOT NULL DEFAULT 'sync' CHECK (kind OPERATOR(pg_catalog.=) ANY (
+    ARRAY['sync', 'undo', 'rekey', 'retire', 'erase'])),
+  of_run bigint,
+  undone_by bigint,
+  started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  finished_at timestamptz,
+  status text NOT NULL DEFAULT 'running' CHECK (status OPERATOR(pg_catalog.=) ANY (
+    ARRAY['running', 'succeeded', 'failed', 'interrupted'])),
+  phase text NOT NULL DEFAULT 'stage' CHECK (phase OPERATOR(pg_catalog.=) ANY (
+    ARRAY['stage', 'staged', 'verify', 'verified', 'apply', 'applied', 'archive', 'done'])),
+  dry_run boolean NOT NULL DEFAULT false,
+  reason text,
+  error_code text,
+  message text,
+  detail text,
+  hint text,
+  note text,
+  run_by text NOT NULL DEFAULT SESSION_USER,
+  source_as_of timestamptz,
+  district_id text,
+  options_hash bigint,
+  erased bigint NOT NULL DEFAULT 0,
+  purged_at timestamptz
+);
+CREATE INDEX run_sync_id_idx ON sis_sync.run (sync, id);
+CREATE INDEX run_not_purged_idx ON sis_sync.run (started_at) WHERE purged_at IS NULL;
+COMMENT ON TABLE sis_sync.run IS 'one row per run: how it went, and in whose words it failed';
+COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found; retire: archives what is left of a school; erase: removes people';
+COMMENT ON COLUMN sis_sync.run.of_run IS 'the run that an undo or a rekey is about';
+COMMENT ON COLUMN sis_sync.run.undone_by IS 'the undo that put back all of this run, while that stands';
+COMMENT ON COLUMN sis_sync.run.phase IS 'the last step reached: stage, staged, verify, verified, apply, applied, archive, done';
+COMMENT ON COLUMN sis_sync.run.reason IS 'the failing reason in words, such as Threshold; NULL when it did not fail';
+COMMENT ON COLUMN sis_sync.run.note IS 'what a reader should know of a run that did not fail';
+COMMENT ON COLUMN sis_sync.run.erased IS 'how many of its rows in change were removed since, by erasing people: an undo cannot put those back';
+COMMENT ON COLUMN sis_sync.run.purged_at IS 'when its rows in change and reject were removed, since they are kept no longer: from then on it cannot be undone';
+
+CREATE TABLE sis_sync.run_count (
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  offered text NOT NULL DEFAULT 'missing' CHECK (offered OPERATOR(pg_catalog.=) ANY (
+    ARRAY['missing', 'absent', 'full', 'delta'])),
+  rows_read bigint NOT NULL DEFAULT 0,
+  received bigint NOT NULL DEFAULT 0,
+  out_of_scope bigint NOT NULL DEFAULT 0,
+  rejected bigint NOT NULL DEFAULT 0,
+  unreadable bigint NOT NULL DEFAULT 0,
+  created bigint NOT NULL DEFAULT 0,
+  updated bigint NOT NULL DEFAULT 0,
+  unchanged bigint NOT NULL DEFAULT 0,
+  restored bigint NOT NULL DEFAULT 0,
+  manual bigint NOT NULL DEFAULT 0,
+  frozen bigint NOT NULL DEFAULT 0,
+  to_archive bigint NOT NULL DEFAULT 0,
+  archived bigint NOT NULL DEFAULT 0,
+  in_force bigint NOT NULL DEFAULT 0,
+  allowed bigint NOT NULL DEFAULT 0,
+  staged_rows bigint NOT NULL DEFAULT 0,
+  to_update bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (run_id, record_type)
+);
+COMMENT ON TABLE sis_sync.run_count IS 'what a run did, by record type';
+COMMENT ON COLUMN sis_sync.run_count.offered IS 'full: what is not in the source is gone; delta: what is not in it has not changed; absent: the source says it has none of this type; missing: it says nothing';
+COMMENT ON COLUMN sis_sync.run_count.received IS 'distinct records received';
+COMMENT ON COLUMN sis_sync.run_count.out_of_scope IS 'received records of schools that are not set up';
+COMMENT ON COLUMN sis_sync.run_count.unreadable IS 'rejected rows whose ID cannot be read: while there is one, the type archives nothing';
+COMMENT ON COLUMN sis_sync.run_count.manual IS 'received records that belong to the application (sis_managed = false): left alone';
+COMMENT ON COLUMN sis_sync.run_count.frozen IS 'stored records none of whose schools is set up any more: left alone, in no other count';
+COMMENT ON COLUMN sis_sync.run_count.to_update IS 'records that the source has changed, updated or not';
+COMMENT ON COLUMN sis_sync.run_count.to_archive IS 'A: records in force that are gone and count against the threshold';
+COMMENT ON COLUMN sis_sync.run_count.in_force IS 'N: SIS-managed, unarchived records in scope that have not ended';
+COMMENT ON COLUMN sis_sync.run_count.allowed IS 'how many of them may be archived';
+COMMENT ON COLUMN sis_sync.run_count.staged_rows IS 'rows left in the staging table; compared before every later step';
+
+CREATE TABLE sis_sync.run_school (
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  school_source_id text COLLATE "C" NOT NULL,
+  record_type text NOT NULL,
+  to_archive bigint NOT NULL DEFAULT 0,
+  in_force bigint NOT NULL DEFAULT 0,
+  percent numeric NOT NULL,
+  allowed bigint NOT NULL DEFAULT 0,
+  tripped boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (run_id, school_source_id, record_type)
+);
+COMMENT ON TABLE sis_sync.run_school IS 'the threshold judged in each school that would lose a record';
+
+CREATE TABLE sis_sync.reject (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  source text NOT NULL,
+  line bigint,
+  source_id text COLLATE "C",
+  column_name text,
+  reason text NOT NULL,
+  loaded boolean NOT NULL DEFAULT false,
+  "row" jsonb
+);
+CREATE INDEX reject_run_id_idx ON sis_sync.reject (run_id, record_type);
+COMMENT ON TABLE sis_sync.reject IS 'rows that were not taken, and notes on rows that were';
+COMMENT ON COLUMN sis_sync.reject.loaded IS 'true: only a note, the row was taken';
+
+CREATE TABLE sis_sync.change (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  source_id text COLLATE "C" NOT NULL,
+  action text NOT NULL CHECK (action OPERATOR(pg_catalog.=) ANY (ARRAY['update', 'restore', 'archive', 'rekey'])),
+  reason text,
+  before jsonb NOT NULL,
+  row_run bigint,
+  row_fingerprint bigint
+);
+CREATE INDEX change_run_id_idx ON sis_sync.change (run_id, record_type, source_id);
+COMMENT ON TABLE sis_sync.change IS 'previous values of what a run updated, restored, archived or gave a new ID; what it created is told by created_run of the roster''s row, and what an undo archived of that by archived_run';
+COMMENT ON COLUMN sis_sync.change.row_run IS 'the run that the row names as its last since this change (archived_run of an archived row, else updated_run): another one there means that the row was changed again';
+COMMENT ON COLUMN sis_sync.change.row_fingerprint IS 'the row''s fingerprint since this change: NULL in the row alone means that the row was edited by hand';
+
+CREATE TABLE sis_sync.pending_archive (
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  source_id text COLLATE "C" NOT NULL,
+  school_source_id text COLLATE "C",
+  reason text NOT NULL,
+  PRIMARY KEY (run_id, record_type, source_id)
+);
+COMMENT ON TABLE sis_sync.pending_archive IS 'the exact records that a tripped threshold held back';
+
+CREATE TABLE sis_sync.approval (
+  run_id bigint PRIMARY KEY REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  reason text NOT NULL CHECK (pg_catalog.btrim(reason) OPERATOR(pg_catalog.<>) ''),
+  approved_by text NOT NULL,
+  approved_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  expires_at timestamptz NOT NULL
+    DEFAULT pg_catalog.now() OPERATOR(pg_catalog.+) '7 days'::pg_catalog.interval,
+  spent_run bigint,
+  spent_at timestamptz
+);
+CREATE INDEX approval_sync_idx ON sis_sync.approval (sync, run_id);
+COMMENT ON TABLE sis_sync.approval IS 'who let the records in pending_archive of a run go, when and why; made by approve()';
+COMMENT ON COLUMN sis_sync.approval.expires_at IS 'from then on it counts no more';
+COMMENT ON COLUMN sis_sync.approval.spent_run IS 'the run that used it: an approval counts once';
+
+CREATE TABLE sis_sync.rekey_pair (
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  old_source_id text COLLATE "C" NOT NULL,
+  new_source_id text COLLATE "C" NOT NULL,
+  matched_on text NOT NULL,
+  PRIMARY KEY (run_id, record_type, old_source_id),
+  UNIQUE (run_id, record_type, new_source_id)
+);
+COMMENT ON TABLE sis_sync.rekey_pair IS 'records that are gone and their matches among the new ones, where IDs seem to have changed (SI011)';
+COMMENT ON COLUMN sis_sync.rekey_pair.matched_on IS 'what both have, and nobody else';
+
+CREATE TABLE sis_sync.skipped (
+  run_id bigint NOT NULL REFERENCES sis_sync.run (id) ON DELETE CASCADE,
+  record_type text NOT NULL,
+  source_id text COLLATE "C" NOT NULL,
+  reason text NOT NULL,
+  PRIMARY KEY (run_id, record_type, source_id)
+);
+COMMENT ON TABLE sis_sync.skipped IS 'records that an undo or a rekey left as they are, and why';
+
+-- A package of changes names a deletion once; held back, it must not be lost.
+CREATE TABLE sis_sync.pending_delete (
+  sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
+  record_type text NOT NULL,
+  source_id text COLLATE "C" NOT NULL,
+  run_id bigint NOT NULL,
+  moved boolean NOT NULL DEFAULT false,
+  school_source_id text COLLATE "C",
+  school_source_ids text[] COLLATE "C",
+  PRIMARY KEY (sync, record_type, source_id)
+);
+COMMENT ON TABLE sis_sync.pending_delete IS 'deletions that a delta package need not name again and that have not been carried out: they wait until they are, or the record is seen active';
+COMMENT ON COLUMN sis_sync.pending_delete.moved IS 'it has not been deleted but is at these schools now, none of which was set up';
+
+-- ---------------------------------------------------------------------------
+-- Staging: sixteen slots, each an unlogged partition of every record type
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE sis_sync.stage_slot (
+  slot smallint PRIMARY KEY,
+  run_id bigint,
+  sync text REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE SET NULL,
+  pinned boolean NOT NULL DEFAULT false,
+  taken_at timestamptz
+);
+INSERT INTO sis_sync.stage_slot (slot)
+  SELECT pg_catalog.generate_series(0, 15);
+COMMENT ON TABLE sis_sync.stage_slot IS 'which run''s rows stand in which staging partition';
+COMMENT ON COLUMN sis_sync.stage_slot.pinned IS 'kept to be looked at until the sync''s next run, or until the slot is needed';
+
+CREATE TYPE sis_sync.stage_status AS ENUM
+  ('active', 'deleted', 'rejected', 'duplicate', 'part');
+COMMENT ON TYPE sis_sync.stage_status IS 'what became of a staged row: active: a record of tonight; deleted: the source calls it deleted; rejected: not taken, a stored record of its ID is protected; duplicate: the same as, or lost to, another row of its ID; part: brought part of a record that stands in a row of its own';
+
+CREATE FUNCTION sis_sync.create_staging_tables() RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_create_staging_tables' LANGUAGE C STRICT;
+SELECT sis_sync.create_staging_tables();
+DROP FUNCTION sis_sync.create_staging_tables();
+
+CREATE VIEW sis_sync.rekey_match AS
+  SELECT p.run_id, r.sync, p.record_type, p.old_source_id, p.new_source_id, p.matched_on,
+         s.given_name, s.family_name, s.source, s.line
+  FROM sis_sync.rekey_pair p
+  JOIN sis_sync.run r ON r.id OPERATOR(pg_catalog.=) p.run_id
+  LEFT JOIN (
+    SELECT 'student'::text AS record_type, run_id, status, source_id, given_name, family_name, source, line
+    FROM sis_sync.stage_student
+    UNION ALL
+    SELECT 'staff'::text, run_id, status, source_id, given_name, family_name, source, line
+    FROM sis_sync.stage_staff
+  ) s ON s.run_id OPERATOR(pg_catalog.=) p.run_id
+     AND s.record_type OPERATOR(pg_catalog.=) p.record_type
+     AND s.source_id OPERATOR(pg_catalog.=) p.new_source_id
+     AND s.status OPERATOR(pg_catalog.=) 'active';
+COMMENT ON VIEW sis_sync.rekey_match IS 'the pairs in rekey_pair with the names, files and lines of the new records, as long as their run''s staged rows stand';
+
+-- ---------------------------------------------------------------------------
+-- Watching: what goes on now, and how each sync stands
+-- ---------------------------------------------------------------------------
+
+-- SECURITY DEFINER: PostgreSQL shows a role the numbers of its own sessions
+-- only; these are counts of runs, for whoever may look on (src/base/progress.c).
+CREATE FUNCTION sis_sync.run_progress(OUT pid integer, OUT run_id bigint, OUT step bigint, OUT record_type bigint,
+    OUT rows_done bigint, OUT rows_total bigint, OUT bytes_done bigint, OUT bytes_total bigint, OUT started_at timestamptz)
+  RETURNS SETOF record
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+    SELECT p.pid, p.param11, p.param12, p.param13, p.param3, p.param14, p.param1, p.param2,
+           '2000-01-01 00:00:00+00'::timestamptz + p.param15 * '1 microsecond'::interval
+    FROM pg_stat_get_progress_info('COPY') p
+    JOIN pg_database d ON d.oid = p.datid
+    WHERE d.datname = current_database() AND p.param12 > 0
+  $$;
+COMMENT ON FUNCTION sis_sync.run_progress() IS 'the numbers of sis_sync.progress, by process';
+
+-- A run holds an advisory lock with its sync's ID that SQL cannot take (src/slot.c).
+CREATE VIEW sis_sync.progress AS
+  SELECT s.name AS sync, coalesce(p.run_id, r.id) AS run_id, l.pid,
+         coalesce((ARRAY['fetch', 'stage', 'verify', 'apply', 'archive', 'undo', 'rekey', 'retire', 'erase'])[p.step],
+                  CASE WHEN r.phase OPERATOR(pg_catalog.=) 'staged' THEN 'verify'
+                       WHEN r.phase OPERATOR(pg_catalog.=) 'verified' THEN 'apply'
+                       WHEN r.phase OPERATOR(pg_catalog.=) 'applied' THEN 'archive'
+                       ELSE r.phase END) AS phase,
+         (ARRAY['school', 'term', 'course', 'section', 'student', 'staff', 'contact',
+                'student_contact', 'enrollment'])[p.record_type] AS record_type,
+         p.rows_done, nullif(p.rows_total, 0) AS rows_total,
+         p.bytes_done, nullif(p.bytes_total, 0) AS bytes_total,
+         pg_catalog.round(
+           CASE WHEN p.bytes_total OPERATOR(pg_catalog.>) 0
+                THEN 100.0 OPERATOR(pg_catalog.*) least(p.bytes_done, p.bytes_total)::numeric
+                     OPERATOR(pg_catalog./) p.bytes_total::numeric
+                WHEN p.rows_total OPERATOR(pg_catalog.>) 0
+                THEN 100.0 OPERATOR(pg_catalog.*) least(p.rows_done, p.rows_total)::numeric
+                     OPERATOR(pg_catalog./) p.rows_total::numeric
+           END, 1) AS percent,
+         coalesce(r.started_at, p.started_at) AS started_at
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) l.database
+   AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+  JOIN sis_sync.sync s ON (s.id OPERATOR(pg_catalog.&) 4294967295) OPERATOR(pg_catalog.=) l.objid::bigint
+  LEFT JOIN sis_sync.run_progress() p ON p.pid OPERATOR(pg_catalog.=) l.pid
+  LEFT JOIN LATERAL (
+    SELECT r.* FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.status OPERATOR(pg_catalog.=) 'running'
+    ORDER BY r.id DESC LIMIT 1
+  ) r ON r.id OPERATOR(pg_catalog.=) coalesce(p.run_id, r.id)
+  WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted
+    AND l.classid OPERATOR(pg_catalog.=) 1::oid AND l.objsubid OPERATOR(pg_catalog.=) 3::smallint;
+COMMENT ON VIEW sis_sync.progress IS 'runs that go on now: what each is doing, and how much of that is done';
+
+CREATE VIEW sis_sync.health AS
+  SELECT s.name AS sync,
+         EXISTS (SELECT 1 FROM pg_catalog.pg_locks l
+                 JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) l.database
+                  AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+                 WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted
+                   AND l.classid OPERATOR(pg_catalog.=) 1::oid AND l.objsubid OPERATOR(pg_catalog.=) 3::smallint
+                   AND l.objid::bigint OPERATOR(pg_catalog.=) (s.id OPERATOR(pg_catalog.&) 4294967295)) AS running,
+         good.finished_at AS last_success,
+         pg_catalog.now() OPERATOR(pg_catalog.-) good.finished_at AS age,
+         good.id AS last_success_run,
+         bad.finished_at AS last_failure,
+         CASE WHEN bad.status OPERATOR(pg_catalog.=) 'interrupted' THEN 'Interrupted' ELSE bad.reason END AS reason,
+         bad.error_code,
+         bad.id AS last_failure_run,
+         (SELECT pg_catalog.count(*) FROM sis_sync.run r
+          WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+            AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted'])
+            AND r.id OPERATOR(pg_catalog.>) coalesce(good.id, 0)) AS failures_in_a_row,
+         unended.id AS unended_run,
+         t.source_as_of,
+         coalesce(t.source_as_of OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-)
+           pg_catalog.make_interval(hours => s.max_age_hours)), false) AS source_too_old,
+         held.records AS held_records,
+         held.run_id AS held_run,
+         held.approved AS held_approved
+  FROM sis_sync.sync s
+  LEFT JOIN sis_sync.sync_state t ON t.sync OPERATOR(pg_catalog.=) s.name
+  LEFT JOIN LATERAL (
+    SELECT r.id, r.finished_at FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+      AND r.status OPERATOR(pg_catalog.=) 'succeeded'
+    ORDER BY r.id DESC LIMIT 1) good ON true
+  LEFT JOIN LATERAL (
+    SELECT r.id, r.finished_at, r.status, r.reason, r.error_code FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+      AND r.status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted'])
+    ORDER BY r.id DESC LIMIT 1) bad ON true
+  LEFT JOIN LATERAL (
+    SELECT r.id FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name AND r.status OPERATOR(pg_catalog.=) 'running'
+    ORDER BY r.id DESC LIMIT 1) unended ON true
+  -- what is held rests on the last run that wrote or found new IDs (see approve())
+  LEFT JOIN LATERAL (
+    SELECT r.id AS run_id, pg_catalog.count(*) AS records,
+           EXISTS (SELECT 1 FROM sis_sync.approval a WHERE a.run_id OPERATOR(pg_catalog.=) r.id
+                   AND a.spent_run IS NULL AND a.expires_at OPERATOR(pg_catalog.>) pg_catalog.now()) AS approved
+    FROM (
+      SELECT w.id FROM sis_sync.run w
+      WHERE w.sync OPERATOR(pg_catalog.=) s.name AND NOT w.dry_run
+        AND (w.phase OPERATOR(pg_catalog.=) ANY (ARRAY['applied', 'archive', 'done'])
+             OR w.error_code OPERATOR(pg_catalog.=) 'SI011')
+      ORDER BY w.id DESC LIMIT 1) r
+    JOIN sis_sync.pending_archive p ON p.run_id OPERATOR(pg_catalog.=) r.id
+    GROUP BY r.id) held ON true;
+COMMENT ON VIEW sis_sync.health IS 'one row per sync: its last success and failure, failures since, and what waits for a decision; dry runs do not count';
+COMMENT ON COLUMN sis_sync.health.age IS 'since the last success';
+COMMENT ON COLUMN sis_sync.health.failures_in_a_row IS 'runs failed or interrupted since the last success';
+COMMENT ON COLUMN sis_sync.health.unended_run IS 'a run that the log has as running: when running is false its session is gone, or a step of it is still to come';
+COMMENT ON COLUMN sis_sync.health.source_as_of IS 'how new the source was at the last run that was applied';
+COMMENT ON COLUMN sis_sync.health.source_too_old IS 'true: that is more than max_age_hours ago';
+COMMENT ON COLUMN sis_sync.health.held_records IS 'records that held_run held back: they wait for approve() or rekey()';
+COMMENT ON COLUMN sis_sync.health.held_approved IS 'true: approved, and the next run will let them go';
+
+-- ---------------------------------------------------------------------------
+-- When syncs are due
+-- ---------------------------------------------------------------------------
+
+-- The last run that counts decides: one that began at next_run_at or later.
+-- After a success, and after a failure that only people can mend (no rights,
+-- wrong settings, a decision to take), the sync waits for its next regular
+-- time.  After any other failure it is tried again 5, 10, 20, ... minutes
+-- later; a run that broke off (a server that crashed, a worker that was
+-- killed) is tried again at once, but only once.
+CREATE VIEW sis_sync.due AS
+  SELECT s.name AS sync, s.run_every, s.next_run_at,
+         CASE WHEN s.next_run_at IS NULL THEN '-infinity'::timestamptz
+              WHEN l.id IS NULL OR l.started_at OPERATOR(pg_catalog.<) s.next_run_at
+              THEN s.next_run_at
+              WHEN l.settled THEN n.regular_at
+              ELSE least(l.ended_at OPERATOR(pg_catalog.+) b.backoff, n.regular_at) END AS due_at,
+         n.regular_at, f.failures, l.id AS last_run, l.status AS last_status,
+         l.error_code AS last_error_code
+  FROM sis_sync.sync s
+  LEFT JOIN LATERAL (
+    SELECT r.id, r.status, r.error_code, r.started_at,
+           coalesce(r.finished_at, r.started_at) AS ended_at,
+           r.status OPERATOR(pg_catalog.=) 'succeeded'
+             OR r.error_code OPERATOR(pg_catalog.=) ANY (ARRAY['SI001', 'SI002', 'SI003', 'SI009', 'SI011', 'SI012'])
+             OR pg_catalog.starts_with(r.error_code, '42') AS settled
+    FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name
+      AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+    ORDER BY r.id DESC LIMIT 1
+  ) l ON true
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS failures
+    FROM sis_sync.run r
+    WHERE r.sync OPERATOR(pg_catalog.=) s.name
+      AND r.kind OPERATOR(pg_catalog.=) 'sync' AND NOT r.dry_run
+      AND r.id OPERATOR(pg_catalog.>) coalesce((
+        SELECT g.id FROM sis_sync.run g
+        WHERE g.sync OPERATOR(pg_catalog.=) s.name AND g.kind OPERATOR(pg_catalog.=) 'sync'
+          AND NOT g.dry_run AND g.status OPERATOR(pg_catalog.=) 'succeeded'
+        ORDER BY g.id DESC LIMIT 1), 0)
+  ) f
+  CROSS JOIN LATERAL (
+    SELECT '5 minutes'::interval OPERATOR(pg_catalog.*)
+             CASE WHEN c.counted OPERATOR(pg_catalog.=) 0 THEN 0
+                  ELSE pg_catalog.pow(2, least(c.counted, 10) OPERATOR(pg_catalog.-) 1) END AS backoff
+    FROM (SELECT f.failures OPERATOR(pg_catalog.-)
+            CASE WHEN l.status OPERATOR(pg_catalog.=) 'failed' THEN 0 ELSE 1 END AS counted) c
+  ) b
+  -- The first of next_run_at + k * run_every after the last run: k is guessed,
+  -- since months and days are not of one length, and the guess' neighbours are
+  -- looked at.
+  CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.min(t.at), l.ended_at OPERATOR(pg_catalog.+) s.run_every) AS regular_at
+    FROM pg_catalog.floor(
+           extract(epoch FROM l.ended_at OPERATOR(pg_catalog.-)
+             CASE WHEN pg_catalog.isfinite(s.next_run_at) THEN s.next_run_at END)
+           OPERATOR(pg_catalog./) extract(epoch FROM s.run_every)) AS guess (k)
+    CROSS JOIN pg_catalog.generate_series(-3, 3) AS near (k)
+    CROSS JOIN LATERAL (
+      SELECT ((s.next_run_at AT TIME ZONE s.timezone) OPERATOR(pg_catalog.+)
+              (s.run_every OPERATOR(pg_catalog.*)
+               (guess.k OPERATOR(pg_catalog.+) near.k)::double precision))
+             AT TIME ZONE s.timezone AS at
+    ) t
+    WHERE t.at OPERATOR(pg_catalog.>) l.ended_at
+      AND guess.k OPERATOR(pg_catalog.+) near.k OPERATOR(pg_catalog.>=) 0
+  ) n
+  WHERE s.run_every IS NOT NULL;
+COMMENT ON VIEW sis_sync.due IS 'when run_due() will take each sync that has run_every';
+COMMENT ON COLUMN sis_sync.due.due_at IS 'next_run_at, or later when a run since then has ended; -infinity: as soon as possible';
+COMMENT ON COLUMN sis_sync.due.regular_at IS 'its next time after the last run, were that one not to be tried again';
+COMMENT ON COLUMN sis_sync.due.failures IS 'runs since the last success that failed or broke off';
+
+-- ---------------------------------------------------------------------------
+-- What guards the settings
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION sis_sync.guard_sync() RETURNS trigger
+  AS 'MODULE_PATHNAME', 'sis_guard_sync' LANGUAGE C;
+CREATE TRIGGER guard_sync BEFORE INSERT OR UPDATE OR DELETE ON sis_sync.sync
+  FOR EACH ROW EXECUTE FUNCTION sis_sync.guard_sync();
+COMMENT ON FUNCTION sis_sync.guard_sync() IS 'trigger: a sync''s id never changes, a sync with records is not dropped, the time zone exists';
+
+-- ---------------------------------------------------------------------------
+-- Sources: one foreign-data wrapper per kind, each granted apart
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION sis_sync.directory_validator(text[], oid) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_directory_validator' LANGUAGE C STRICT;
+CREATE FUNCTION sis_sync.sftp_validator(text[], oid) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_sftp_validator' LANGUAGE C STRICT;
+CREATE FUNCTION sis_sync.clever_validator(text[], oid) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_clever_validator' LANGUAGE C STRICT;
+CREATE FUNCTION sis_sync.oneroster_validator(text[], oid) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_oneroster_validator' LANGUAGE C STRICT;
+CREATE FUNCTION sis_sync.classlink_validator(text[], oid) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_classlink_validator' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.directory_validator(text[], oid) IS 'checks the options of sis_directory';
+COMMENT ON FUNCTION sis_sync.sftp_validator(text[], oid) IS 'checks the options of sis_sftp';
+COMMENT ON FUNCTION sis_sync.clever_validator(text[], oid) IS 'checks the options of sis_clever';
+COMMENT ON FUNCTION sis_sync.oneroster_validator(text[], oid) IS 'checks the options of sis_oneroster';
+COMMENT ON FUNCTION sis_sync.classlink_validator(text[], oid) IS 'checks the options of sis_classlink';
+
+CREATE FOREIGN DATA WRAPPER sis_directory VALIDATOR sis_sync.directory_validator;
+CREATE FOREIGN DATA WRAPPER sis_sftp VALIDATOR sis_sync.sftp_validator;
+CREATE FOREIGN DATA WRAPPER sis_clever VALIDATOR sis_sync.clever_validator;
+CREATE FOREIGN DATA WRAPPER sis_oneroster VALIDATOR sis_sync.oneroster_validator;
+CREATE FOREIGN DATA WRAPPER sis_classlink VALIDATOR sis_sync.classlink_validator;
+COMMENT ON FOREIGN DATA WRAPPER sis_directory IS 'CSV files in a folder on the database host';
+COMMENT ON FOREIGN DATA WRAPPER sis_sftp IS 'CSV files on an SFTP site';
+COMMENT ON FOREIGN DATA WRAPPER sis_clever IS 'the Clever API';
+COMMENT ON FOREIGN DATA WRAPPER sis_oneroster IS 'a OneRoster REST service';
+COMMENT ON FOREIGN DATA WRAPPER sis_classlink IS 'ClassLink''s OneRoster service';
+
+-- ---------------------------------------------------------------------------
+-- Functions and procedures.  SECURITY INVOKER: the roster is written with the
+-- caller's rights; C code does settings, staging and log as the owner.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION sis_sync.create_roster(schema text) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_create_roster' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.create_roster(text) IS 'makes the application''s roster tables in a new schema, owned by the caller';
+
+CREATE FUNCTION sis_sync.upgrade_roster(schema text) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_upgrade_roster' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.upgrade_roster(text) IS 'adds to a roster what this version needs';
+
+CREATE FUNCTION sis_sync.stage(sync text) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_stage' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.stage(text) IS 'step 1 of a run: reads the source into the staging tables; returns the run';
+
+CREATE FUNCTION sis_sync.verify(run bigint) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_verify' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.verify(bigint) IS 'step 2: judges what was staged; a coming trip of the threshold is only reported';
+
+CREATE FUNCTION sis_sync.apply(run bigint) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_apply' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.apply(bigint) IS 'step 3: creates, updates and restores';
+
+CREATE FUNCTION sis_sync.archive(run bigint) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_archive' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.archive(bigint) IS 'step 4: archives what left, or raises SI001';
+
+CREATE FUNCTION sis_sync.run_atomic(sync text) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_run_atomic' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.run_atomic(text) IS 'all four steps in the caller''s transaction, which any error aborts; returns the run';
+
+CREATE PROCEDURE sis_sync.run(sync text, dry_run boolean DEFAULT false)
+  AS 'MODULE_PATHNAME', 'sis_run' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.run(text, boolean) IS 'runs a sync, committing between its phases; ends in a named error when it fails';
+
+CREATE PROCEDURE sis_sync.run_due(max_runs integer DEFAULT NULL)
+  AS 'MODULE_PATHNAME', 'sis_run_due' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.run_due(integer) IS 'runs the syncs that are due, one after another; a failure is a WARNING and stops no other';
+
+CREATE FUNCTION sis_sync.schedule(workers integer DEFAULT 2, cron text DEFAULT '* * * * *') RETURNS integer
+  AS 'MODULE_PATHNAME', 'sis_schedule' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.schedule(integer, text) IS 'makes so many jobs of pg_cron that call run_due(), and drops those beyond; returns how many there are';
+
+CREATE FUNCTION sis_sync.unschedule() RETURNS integer
+  AS 'MODULE_PATHNAME', 'sis_unschedule' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.unschedule() IS 'drops the jobs that schedule() made; returns how many there were';
+
+CREATE FUNCTION sis_sync.preview(run bigint)
+  RETURNS TABLE (record_type text, source_id text, action text, reason text, changes jsonb)
+  AS 'MODULE_PATHNAME', 'sis_preview' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.preview(bigint) IS 'what the rows staged by a run would do to the roster as it is: each record, its action, and the fields that differ, old and new';
+
+CREATE FUNCTION sis_sync.explain_failure(run bigint) RETURNS text
+  AS 'MODULE_PATHNAME', 'sis_explain_failure' LANGUAGE C STRICT;
+COMMENT ON FUNCTION sis_sync.explain_failure(bigint) IS 'a run''s end in words: what happened, who it is about, what likely caused it, and the statements to type next';
+
+-- Not STRICT: a NULL must not pass for a decision.
+CREATE FUNCTION sis_sync.approve(run bigint, reason text) RETURNS void
+  AS 'MODULE_PATHNAME', 'sis_approve' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.approve(bigint, text) IS 'lets exactly the records that a run held back go, or as many updates as it held back be made, once and within seven days';
+
+CREATE FUNCTION sis_sync.mode_on(sync text, day date, OUT mode text, OUT until date)
+  LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(x.mode, 'normal'), x.last
+  FROM (SELECT 1) one LEFT JOIN (
+    SELECT w.mode, v.last
+    FROM sis_sync.sync_window w,
+      LATERAL unnest(CASE WHEN w.yearly THEN
+        ARRAY[date_part('year', $2) - date_part('year', w.from_date) - 1,
+              date_part('year', $2) - date_part('year', w.from_date)]::integer[]
+        ELSE ARRAY[0] END) AS y (n),
+      LATERAL (SELECT (w.from_date + make_interval(years => y.n))::date AS first,
+                      (w.to_date + make_interval(years => y.n))::date AS last) v
+    WHERE w.sync = $1 AND y.n >= 0 AND $2 >= v.first AND $2 <= v.last
+    ORDER BY array_position(ARRAY['frozen', 'adds_only', 'no_archive'], w.mode), v.last DESC
+    LIMIT 1) x ON true
+$$;
+COMMENT ON FUNCTION sis_sync.mode_on(text, date) IS 'how a sync runs on a day: normal, or as the strictest window of that day says, and until when';
+
+CREATE PROCEDURE sis_sync.rekey(run bigint)
+  AS 'MODULE_PATHNAME', 'sis_rekey' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.rekey(bigint) IS 'gives the records that a run found (SI011) their new source_id in place';
+
+CREATE PROCEDURE sis_sync.undo(run bigint, school text DEFAULT NULL, record_type text DEFAULT NULL)
+  AS 'MODULE_PATHNAME', 'sis_undo' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.undo(bigint, text, text) IS 'puts back what a run did, or what it did in one school or to one record type';
+
+CREATE PROCEDURE sis_sync.retire_school(sync text, school_id text, reason text)
+  AS 'MODULE_PATHNAME', 'sis_retire_school' LANGUAGE C;
+COMMENT ON PROCEDURE sis_sync.retire_school(text, text, text) IS 'archives what is left of a school that has closed, as a run of its own, and makes the school inactive';
+
+-- ---------------------------------------------------------------------------
+-- Forgetting
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION sis_sync.erase_person(sync text, source_id text, record_type text DEFAULT NULL)
+  RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_erase_person' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.erase_person(text, text, text) IS 'removes a student, staff member or contact, with the links, from roster, staging and log; returns how many rows';
+
+CREATE FUNCTION sis_sync.erase_archived(sync text, older_than interval) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_erase_archived' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.erase_archived(text, interval) IS 'removes likewise all people and links that were archived longer ago';
+
+CREATE FUNCTION sis_sync.drop_sync(sync text, erase boolean DEFAULT false) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_drop_sync' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.drop_sync(text, boolean) IS 'removes a sync, its settings, staged rows and log; its records in the roster are archived, or erased; returns how many of them';
+
+CREATE FUNCTION sis_sync.purge(older_than interval DEFAULT NULL) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'sis_purge' LANGUAGE C;
+COMMENT ON FUNCTION sis_sync.purge(interval) IS 'removes what is kept no longer (sync.keep_values, sync.keep_staged), and runs and staged rows older than that; returns how many runs it has removed or emptied';
+
+-- ---------------------------------------------------------------------------
+-- Rights: PUBLIC gets nothing
+-- ---------------------------------------------------------------------------
+
+REVOKE ALL ON SCHEMA sis_sync FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA sis_sync FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA sis_sync FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sis_sync FROM PUBLIC;
+REVOKE ALL ON ALL PROCEDURES IN SCHEMA sis_sync FROM PUBLIC;
+
+-- ---------------------------------------------------------------------------
+-- What pg_dump carries: settings and log with their sequences, never staging
+-- ---------------------------------------------------------------------------
+
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_school', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_threshold', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_window', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.sync_state', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.emptied_column', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.run', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.run_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.run_count', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.run_school', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.reject', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.reject_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.change', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.change_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.pending_archive', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.pending_delete', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.approval', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.rekey_pair', '');
+SELECT pg_catalog.pg_extension_config_dump('sis_sync.skipped', '');
