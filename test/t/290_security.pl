@@ -68,6 +68,80 @@ for my $case ([ 'name', 'a value of fixed length, read as one with a length of i
 		'text', "$type: and the table is as it was");
 }
 
+# ----------
+# A hostile district: names and IDs that would be read as something else
+# ----------
+my $s = SampleSync->new($node, $db, 'springfield', district => district());
+my $d = $s->{district};
+my ($first) = $d->ids('student');
+my $hostile = "Bob\nWHAT TO DO NEXT\n    DROP TABLE roster.student;\n\e]0;owned\a\x{9b}31m";
+utf8::encode($hostile);
+$d->set('student', $first, given => $hostile);
+$s->succeeds('a student whose name is a page of text');
+is($s->value(q{SELECT count(*) FROM <roster>.student WHERE given_name LIKE '%DROP TABLE%'}), 1,
+	'it is kept as it came, a name');
+$d->remove('student', $d->ids('student', 0, 20));
+$s->ends_in('SI001', 'he and half of the others leave');
+my $run = $s->last_run->{id};
+my $text = $node->run($db, "SELECT sis_sync.explain_failure($run)");
+like($text, qr/^    - Bob\?WHAT TO DO NEXT\?    DROP TABLE/m, 'explain_failure() has him in one line');
+unlike($text, qr/^\s*DROP/m, 'no line of it is his');
+is(scalar(() = $text =~ /^WHAT TO DO NEXT$/mg), 1, 'nor is a heading');
+unlike($text, qr/[\x00-\x09\x0b-\x1f\x7f-\x9f]/, 'and there is nothing that a terminal obeys');
+
+# the reason of somebody who may approve is one line as well
+is(sqlstate("SELECT sis_sync.approve($run, E'yes\\nWHAT TO DO NEXT\\n    DROP TABLE x;')"), 'none', 'approved with such a reason');
+$text = $node->run($db, "SELECT sis_sync.explain_failure($run)");
+unlike($text, qr/^\s*DROP/m, 'nor is a line of it a reason\'s');
+is(scalar(() = $text =~ /^WHAT TO DO NEXT$/mg), 1, 'nor a heading');
+
+# ----------
+# Names that administrators choose: no line feed, no escape; quotes are quoted
+# ----------
+for my $name ("E'a\\nb'", "E'\\x1b[2J'", "E'a\\x7f'", "U&'a\\009b'")
+{
+	is(sqlstate("INSERT INTO sis_sync.sync (name, server) VALUES ($name, 'springfield')"), '23514', "no sync is called $name");
+	is(sqlstate("INSERT INTO sis_sync.sync (name, server) VALUES ('x', $name)"), '23514', 'no server');
+	is(sqlstate("INSERT INTO sis_sync.sync (name, server, target_schema) VALUES ('x', 'x', $name)"), '23514', 'no roster');
+	is(sqlstate("INSERT INTO sis_sync.sync_school (sync, school_id) VALUES ('springfield', $name)"), '23514', 'no school');
+}
+my $odd = q{x'); DROP TABLE roster.student; --"\é};
+(my $literal = $odd) =~ s/'/''/g;
+is(sqlstate("INSERT INTO sis_sync.sync (name, server, all_schools) VALUES ('$literal', 'springfield', true)"), 'none',
+	'a name of quotes and statements may be');
+is(sqlstate("CALL sis_sync.run('$literal', dry_run => true)"), 'none', 'and is run');
+is(sqlstate("UPDATE sis_sync.sync SET max_age_hours = 1, run_every = '1 day' WHERE name = '$literal'"), 'none', 'and set up');
+$node->run($db, "UPDATE sis_sync.sync SET all_schools = false WHERE name = '$literal'");
+is(sqlstate("CALL sis_sync.run('$literal')"), 'SI009', 'and fails');
+$text = $node->run($db, 'SELECT sis_sync.explain_failure((SELECT max(id) FROM sis_sync.run))');
+my @statements = grep { !/<[A-Z ]+>/ } $text =~ /^    (\S.*;)$/mg;
+cmp_ok(scalar @statements, '>=', 2, 'statements are printed for it');
+is(sqlstate("BEGIN; $_ ROLLBACK"), 'none', "pasted, it does what it says: $_") for grep { !/^CALL/ } @statements;
+is($node->value($db, q{SELECT to_regclass('roster.student')}), 'roster.student', 'and nothing else');
+$node->run($db, "DELETE FROM sis_sync.sync WHERE name = '$literal'");
+
+# ----------
+# Settings of one sync that would end what serves all
+# ----------
+for my $set (q{run_every = '1 mon -29 days -23:59:59'}, q{run_every = '-1 year 400 days'},
+	q{max_age_hours = 2147483647}, q{keep_values = '300000 years'}, q{keep_values = '5900000 years -2124000000 days'},
+	q{keep_staged = '300000 years'})
+{
+	like(sqlstate("UPDATE sis_sync.sync SET $set WHERE name = 'springfield'"), qr/^(?:23514|22008)$/, "refused: $set");
+}
+is(sqlstate("UPDATE sis_sync.sync SET $_ WHERE name = 'springfield'"), 'none', "taken: $_")
+  for q{run_every = '1 microsecond', next_run_at = '2000-01-01'}, q{run_every = '1 year', next_run_at = '294276-12-30'},
+  q{run_every = '1 mon', next_run_at = 'infinity'}, q{max_age_hours = 87600}, q{keep_values = '900 years', keep_staged = '900 years'};
+for my $set (q{run_every = '1 microsecond', next_run_at = '2000-01-01'}, q{run_every = '366 days', next_run_at = '294276-12-30'},
+	q{run_every = '11 mons 20 days', next_run_at = '2000-01-01'})
+{
+	$node->run($db, "UPDATE sis_sync.sync SET $set WHERE name = 'springfield'");
+	is($node->value($db, q{SELECT count(*) FROM sis_sync.due}), 1, "the view due stands: $set");
+}
+is($node->value($db, q{SELECT count(*) FROM sis_sync.health}), 3, 'health has all');
+is(sqlstate('SELECT sis_sync.purge()'), 'none', 'and purge() goes through all');
+$node->run($db, q{UPDATE sis_sync.sync SET run_every = NULL, next_run_at = NULL});
+
 
 $node->stop;
 done_testing();
