@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "runlog.h"
 #include "scope.h"
+#include "slot.h"
 
 /* A text of one SELECT on a store of a type, in the columns of the result. */
 static char *
@@ -100,6 +101,7 @@ preview(int64 run_id, Tuplestorestate *result, TupleDesc desc, MemoryContext cxt
 		sis_delta_unregister(delta, (SisRecordType) t);
 	sis_delta_destroy(delta);
 	sis_scope_close(scope);
+	sis_slot_unshare(run->slot);
 }
 
 SIS_FUNCTION(sis_preview);

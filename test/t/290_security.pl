@@ -142,6 +142,88 @@ is($node->value($db, q{SELECT count(*) FROM sis_sync.health}), 3, 'health has al
 is(sqlstate('SELECT sis_sync.purge()'), 'none', 'and purge() goes through all');
 $node->run($db, q{UPDATE sis_sync.sync SET run_every = NULL, next_run_at = NULL});
 
+# ----------
+# A role that only looks on keeps nobody from the staging slots
+# ----------
+$node->run($db, q{
+	CREATE ROLE looker LOGIN;
+	GRANT USAGE ON SCHEMA sis_sync, roster TO looker;
+	GRANT SELECT ON sis_sync.run TO looker;
+	GRANT SELECT ON ALL TABLES IN SCHEMA roster TO looker;
+	GRANT EXECUTE ON FUNCTION sis_sync.preview(bigint) TO looker});
+for my $n (1 .. 16)
+{
+	$node->run($db, "INSERT INTO sis_sync.sync (name, server, all_schools) VALUES ('slot $n', 'springfield', true)");
+	$node->run($db, "CALL sis_sync.run('slot $n', dry_run => true)");
+}
+is($node->value($db, q{SELECT count(DISTINCT run_id) FROM sis_sync.stage_slot WHERE sync LIKE 'slot %'}), 16,
+	'sixteen dry runs have pinned all slots');
+my $look = $node->session($db, role => 'looker');
+$look->query('BEGIN');
+$look->query("SELECT count(*) FROM sis_sync.preview($_)")
+  for map { $_->[0] } @{ $node->rows($db, q{SELECT run_id FROM sis_sync.stage_slot}) };
+$d->add('student');
+$s->write;
+is(sqlstate(q{SET statement_timeout = '60s'; CALL sis_sync.run('slot 1', dry_run => true)}), 'none',
+	'a look at all of them, left open, keeps no run from a slot');
+$look->close;
+
+# ----------
+# What runs with more rights than its caller's
+# ----------
+is_deeply($node->rows($db, q{
+	SELECT p.oid::regprocedure, p.proconfig FROM pg_proc p
+	WHERE p.pronamespace = 'sis_sync'::regnamespace AND p.prosecdef}),
+	[ [ 'sis_sync.run_progress()', '{"search_path=pg_catalog, pg_temp"}' ] ],
+	'one function is SECURITY DEFINER, it takes no argument, and its search_path is fixed');
+
+# ----------
+# search_path and operators: a role's own, before pg_catalog's
+# ----------
+$node->run($db, q{
+	CREATE ROLE hijacker LOGIN;
+	CREATE SCHEMA trap AUTHORIZATION hijacker;
+	GRANT USAGE ON SCHEMA sis_sync, roster TO hijacker;
+	GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA roster TO hijacker;
+	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sis_sync TO hijacker;
+	GRANT USAGE ON FOREIGN SERVER springfield TO hijacker});
+$node->run($db, q{
+	CREATE TABLE trap.sprung (by text);
+	GRANT INSERT ON trap.sprung TO PUBLIC;
+	CREATE FUNCTION trap.note() RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+	  IF current_user <> session_user THEN INSERT INTO trap.sprung VALUES (current_user); END IF;
+	  RETURN true;
+	END $$;
+	CREATE FUNCTION trap.texteq(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT pg_catalog.texteq($1, $2) AND trap.note()';
+	CREATE FUNCTION trap.int8eq(int8, int8) RETURNS boolean LANGUAGE sql AS 'SELECT pg_catalog.int8eq($1, $2) AND trap.note()';
+	CREATE OPERATOR trap.= (LEFTARG = text, RIGHTARG = text, FUNCTION = trap.texteq);
+	CREATE OPERATOR trap.= (LEFTARG = int8, RIGHTARG = int8, FUNCTION = trap.int8eq);
+	CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.now() WHERE trap.note()';
+	CREATE FUNCTION trap.count("any") RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE trap.note()';
+	CREATE FUNCTION trap.btrim(text) RETURNS text LANGUAGE sql AS 'SELECT $1 WHERE trap.note()'}
+	=~ s/\tCREATE FUNCTION trap.count.*\n//r, role => 'hijacker');
+my $path = q{SET search_path = trap, pg_catalog; };
+for my $sql (q{SELECT sis_sync.stage('springfield')}, "SELECT sis_sync.explain_failure($run)",
+	"SELECT * FROM sis_sync.preview((SELECT pg_catalog.max(run_id) FROM (VALUES ($run)) v (run_id)))",
+	'SELECT * FROM sis_sync.run_progress()', q{SELECT * FROM sis_sync.mode_on('springfield', '2026-01-01')},
+	'SELECT sis_sync.purge()')
+{
+	sqlstate($path . $sql, role => 'hijacker');
+}
+sqlstate($path . q{CALL sis_sync.run_due()}, role => 'hijacker');
+is(sqlstate($path . q{CALL sis_sync.run('springfield', dry_run => true)}, role => 'hijacker'), 'none', 'a run under operators of the caller\'s own');
+is($node->value($db, 'SELECT count(*) FROM trap.sprung'), 0, 'none of them was ever called as somebody else');
+
+# ----------
+# Notifications can be sent by anybody: they tell nothing that has not to be looked up
+# ----------
+$node->run($db, 'CREATE ROLE stranger LOGIN');
+is(sqlstate(q{NOTIFY sis_sync, '{"run": 1}'}, role => 'stranger'), 'none', 'a forged notification is not refused by PostgreSQL');
+is(sqlstate($_, role => 'stranger'), '42501', "a role with nothing: $_")
+  for 'SELECT * FROM sis_sync.health', 'SELECT * FROM sis_sync.progress', 'SELECT * FROM sis_sync.due',
+  'SELECT sis_sync.run_progress()', 'SELECT sis_sync.schedule()', 'CALL sis_sync.run_due()',
+  q{SELECT sis_sync.erase_person('springfield', 'x')}, q{SELECT sis_sync.drop_sync('springfield')}, 'SELECT sis_sync.purge()';
 
 $node->stop;
 done_testing();
