@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use District;
+use POSIX ();
 use SampleSync;
 use SisTest;
 
@@ -224,6 +225,60 @@ is(sqlstate($_, role => 'stranger'), '42501', "a role with nothing: $_")
   for 'SELECT * FROM sis_sync.health', 'SELECT * FROM sis_sync.progress', 'SELECT * FROM sis_sync.due',
   'SELECT sis_sync.run_progress()', 'SELECT sis_sync.schedule()', 'CALL sis_sync.run_due()',
   q{SELECT sis_sync.erase_person('springfield', 'x')}, q{SELECT sis_sync.drop_sync('springfield')}, 'SELECT sis_sync.purge()';
+
+# ----------
+# The trigger of sis_sync.sync on a table of somebody's own, without its constraints
+# ----------
+$node->run($db, q{CREATE SCHEMA own AUTHORIZATION hijacker});
+$node->run($db, q{
+	CREATE TABLE own.sync (id int8, name text, target_schema text, timezone text);
+	INSERT INTO own.sync VALUES (1, 'x', NULL, NULL);
+	CREATE TRIGGER guard BEFORE UPDATE OR DELETE ON own.sync FOR EACH ROW EXECUTE FUNCTION sis_sync.guard_sync()}, role => 'hijacker');
+is(sqlstate($_, role => 'hijacker'), '39P01', "refused: $_")
+  for q{UPDATE own.sync SET target_schema = 'roster'}, q{DELETE FROM own.sync};
+
+# ----------
+# What somebody who may put files into a folder can have the server open
+# ----------
+my $drop = SampleSync->new($node, $db, 'drop', district => district());
+$drop->succeeds('a folder');
+my $before = $drop->digest;
+my $users = $drop->dir . '/users.csv';
+rename $users, $node->dir('secret') . '/users.csv' or die $!;
+symlink $node->dir('secret') . '/users.csv', $users or die $!;
+is($drop->run_ends_in('SI004', 'a symbolic link out of the folder')->{message}, 'cannot open file "users.csv"', 'which');
+unlink $users or die $!;
+POSIX::mkfifo($users, 0666) or die $!;
+is(sqlstate(q{SET statement_timeout = '20s'; CALL sis_sync.run('drop')}), 'SI007', 'a pipe in the place of a file hangs nobody');
+is($drop->digest, $before, 'and nothing was changed');
+
+# ----------
+# Limits that the manual states: what a granted role can do beyond its own sync
+# ----------
+# whoever may change settings names the server of any sync, and so decides on all
+$node->run($db, q{
+	CREATE ROLE half_admin LOGIN;
+	GRANT USAGE ON SCHEMA sis_sync, roster TO half_admin;
+	GRANT SELECT, UPDATE ON sis_sync.sync TO half_admin;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA roster TO half_admin;
+	GRANT EXECUTE ON FUNCTION sis_sync.drop_sync(text, boolean) TO half_admin;
+	GRANT USAGE ON FOREIGN SERVER springfield TO half_admin});
+is(sqlstate(q{SELECT sis_sync.drop_sync('drop')}, role => 'half_admin'), '42501', 'a sync over a server of others is not dropped');
+is(sqlstate(q{UPDATE sis_sync.sync SET server = 'springfield' WHERE name = 'drop'; SELECT sis_sync.drop_sync('drop')},
+	role => 'half_admin'), 'none', 'but by whoever may name another server for it');
+# a trigger runs as whoever runs the sync
+$node->run($db, q{
+	CREATE TABLE trap.ran_as (by text);
+	CREATE FUNCTION trap.ran() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO trap.ran_as VALUES (current_user); RETURN NULL; END $$;
+	GRANT USAGE ON SCHEMA trap TO half_admin;
+	GRANT INSERT ON trap.ran_as TO half_admin;
+	GRANT EXECUTE ON PROCEDURE sis_sync.run(text, boolean) TO half_admin;
+	CREATE TRIGGER ran AFTER INSERT OR UPDATE ON roster.student FOR EACH STATEMENT EXECUTE FUNCTION trap.ran()});
+$d->add('student');
+$s->write;
+is(sqlstate($s->call_sql, role => 'half_admin'), 'none', 'a run with a trigger on the roster');
+is($node->value($db, q{SELECT string_agg(DISTINCT by, ' ') FROM trap.ran_as}), 'half_admin', 'which runs with the rights of who runs the sync');
 
 $node->stop;
 done_testing();
