@@ -280,5 +280,67 @@ $s->write;
 is(sqlstate($s->call_sql, role => 'half_admin'), 'none', 'a run with a trigger on the roster');
 is($node->value($db, q{SELECT string_agg(DISTINCT by, ' ') FROM trap.ran_as}), 'half_admin', 'which runs with the rights of who runs the sync');
 
+# ----------
+# What an application's rules say of a row stays unsaid
+# ----------
+$node->run($db, q{DROP TRIGGER ran ON roster.student; CREATE UNIQUE INDEX one_email ON roster.student (email) WHERE archived_at IS NULL});
+my ($one, $two) = ($d->ids('student'))[0, 1];
+$d->set('student', $two, email => 'secret.person@example.org');
+$s->succeeds('an address');
+$d->set('student', $one, email => 'secret.person@example.org');
+my $refusal = $s->ends_in('23505', 'the same one again, which the application forbids');
+is($refusal->{detail}, q{The row's values are withheld; look for it in sis_sync.stage_student.}, 'the detail');
+unlike($refusal->{text}, qr/secret\.person/, 'the error does not show it');
+unlike(join('', map { $_ // '' } values %{ $s->last_run }), qr/secret\.person/, 'nor does the log of runs');
+unlike($node->log, qr/secret\.person/, 'nor the server\'s log');
+$node->run($db, 'DROP INDEX roster.one_email');
+
+# ----------
+# What is no plain table or column in a roster
+# ----------
+for my $case (
+	[ 'a view', 'ALTER TABLE odd.term RENAME TO other; CREATE VIEW odd.term AS SELECT * FROM odd.other', qr/"term" is not a table/ ],
+	[ 'a foreign table', 'CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nothing FOREIGN DATA WRAPPER nothing;
+		ALTER TABLE odd.term RENAME TO other; CREATE FOREIGN TABLE odd.term () INHERITS (odd.other) SERVER nothing', qr/"term" is not a table/ ],
+	[ 'a foreign child', 'CREATE FOREIGN TABLE odd.far () INHERITS (odd.term) SERVER nothing', qr/"far" is not a table/ ],
+	[ 'a generated column', q{ALTER TABLE odd.term DROP COLUMN name CASCADE, ADD COLUMN name text GENERATED ALWAYS AS (upper(source_id)) STORED},
+		qr/column "name" of table "term" is not a plain column/ ],
+	[ 'a domain', 'CREATE DOMAIN odd.words AS text; DROP TRIGGER forget_fingerprint ON odd.term; ALTER TABLE odd.term ALTER name TYPE odd.words', qr/is not a plain column of type text/ ])
+{
+	my ($title, $sql, $message) = @$case;
+	$node->run($db, "SET client_min_messages = warning; SELECT sis_sync.create_roster('odd'); $sql;
+		INSERT INTO sis_sync.sync (name, server, target_schema, all_schools) VALUES ('odd', 'springfield', 'odd', true)");
+	my $error = $node->fails($db, q{CALL sis_sync.run('odd')});
+	is($error->{sqlstate}, 'SI009', "$title: SI009");
+	like($error->{message} // '', $message, "$title: which");
+	$node->run($db, q{SET client_min_messages = warning; DROP SCHEMA odd CASCADE; DELETE FROM sis_sync.sync WHERE name = 'odd'});
+}
+
+# ----------
+# Advisory locks that anybody can take
+# ----------
+my $id = $s->id;
+my $locker = $node->session($db, role => 'stranger');
+$locker->query("SELECT pg_advisory_lock(1, $id), pg_advisory_lock((1::bigint << 32) + $id)");
+$locker->query("SELECT pg_advisory_lock(2, n), pg_advisory_lock((2::bigint << 32) + n) FROM generate_series(0, 15) n");
+$d->set('student', $one, email => 'another@example.org');
+$s->succeeds('all of the numbers locked by a stranger');
+$locker->close;
+
+# ----------
+# Whoever deletes a sync does not run the code of the roster's owner as himself
+# ----------
+$node->run($db, q{
+	CREATE FUNCTION app_varchar.always() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN RAISE WARNING 'planned by %', current_user; RETURN true; END $$;
+	CREATE INDEX planned ON app_varchar.school (sync_id) WHERE app_varchar.always()}, role => 'developer');
+my (undef, $said) = $node->try($db, q{SELECT 1 FROM app_varchar.school WHERE sync_id = 1});
+my $me = getpwuid $>;
+like($said, qr/planned by $me$/m, 'the planner runs what stands in an index');
+(undef, $said) = $node->try($db, q{DELETE FROM sis_sync.sync WHERE name = 'app_varchar'});
+like($said, qr/planned by developer$/m, 'DELETE FROM sis_sync.sync has it run as the owner');
+unlike($said, qr/planned by $me$/m, 'and never as whoever deletes');
+is(SisTest::parse_error($said)->{sqlstate}, '2BP01', 'the sync stays, since it has records');
+
 $node->stop;
 done_testing();
