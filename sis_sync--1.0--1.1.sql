@@ -11,8 +11,20 @@
 -- ---------------------------------------------------------------------------
 
 ALTER TABLE sis_sync.sync
+  DROP CONSTRAINT sync_name_check,
+  ADD CONSTRAINT sync_name_check
+    CHECK (name OPERATOR(pg_catalog.<>) '' AND name OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  ADD CONSTRAINT sync_server_check CHECK (server OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  ADD CONSTRAINT sync_target_schema_check CHECK (target_schema OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]');
+ALTER TABLE sis_sync.sync
   ADD COLUMN run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
-                              AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval),
+                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval
+                            -- no negative part: times it a large number, a month less 29 days leaves the calendar
+                            AND pg_catalog.date_part('year', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('month', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('day', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('epoch', run_every OPERATOR(pg_catalog.-)
+                                  pg_catalog.date_trunc('day', run_every)) OPERATOR(pg_catalog.>=) 0),
   ADD COLUMN next_run_at timestamptz
       CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
   ADD COLUMN update_threshold numeric
@@ -27,11 +39,16 @@ ALTER TABLE sis_sync.sync
   ADD COLUMN hold text NOT NULL DEFAULT 'sync'
       CHECK (hold OPERATOR(pg_catalog.=) ANY (ARRAY['sync', 'school'])),
   ADD COLUMN keep_emptied_columns boolean NOT NULL DEFAULT false,
-  ADD COLUMN max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0),
+  ADD COLUMN max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0
+                               AND max_age_hours OPERATOR(pg_catalog.<=) 87600),
   ADD COLUMN keep_values interval NOT NULL DEFAULT '30 days'
-      CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval),
+      CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+             AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_values)
+                 OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp),
   ADD COLUMN keep_staged interval NOT NULL DEFAULT '7 days'
-      CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval);
+      CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+             AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_staged)
+                 OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp);
 COMMENT ON COLUMN sis_sync.sync.run_every IS 'run_due() runs it so often, at the same time of day in its time zone; NULL: only by hand';
 COMMENT ON COLUMN sis_sync.sync.next_run_at IS 'the time it is next due; in the past until a run that is not to be tried again soon; NULL: now; infinity: paused';
 COMMENT ON COLUMN sis_sync.sync.update_threshold IS 'percent of the records in force of a type that a run may update (min_allowed always may); NULL: any';
@@ -45,6 +62,9 @@ COMMENT ON COLUMN sis_sync.sync.keep_values IS 'how long previous values (change
 COMMENT ON COLUMN sis_sync.sync.keep_staged IS 'how long staged rows are kept, if nothing needs their place before';
 
 ALTER TABLE sis_sync.sync_school
+  DROP CONSTRAINT sync_school_school_id_check,
+  ADD CONSTRAINT sync_school_school_id_check
+    CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) '' AND school_id OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
   ADD COLUMN active boolean NOT NULL DEFAULT true,
   ADD COLUMN retired_run bigint;
 COMMENT ON COLUMN sis_sync.sync_school.active IS 'false: it need not be in the data, and its records are left alone, as those of a school that is not set up';

@@ -25,9 +25,12 @@ COMMENT ON SCHEMA sis_sync IS 'settings, staging and log of sis_sync';
 
 CREATE TABLE sis_sync.sync (
   id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-  name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
-  server text NOT NULL,
-  target_schema text NOT NULL DEFAULT 'roster',
+  -- no control characters: these names are printed on terminals, and in statements to be pasted
+  name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''
+                               AND name OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  server text NOT NULL CHECK (server OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  target_schema text NOT NULL DEFAULT 'roster'
+    CHECK (target_schema OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
   deletion_threshold numeric NOT NULL DEFAULT 10
     CHECK (deletion_threshold OPERATOR(pg_catalog.>=) 0
            AND deletion_threshold OPERATOR(pg_catalog.<=) 100),
@@ -44,7 +47,13 @@ CREATE TABLE sis_sync.sync (
   extra_columns text[] NOT NULL DEFAULT '{}',
   timezone text NOT NULL DEFAULT 'UTC',
   run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
-                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval),
+                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval
+                            -- no negative part: times it a large number, a month less 29 days leaves the calendar
+                            AND pg_catalog.date_part('year', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('month', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('day', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('epoch', run_every OPERATOR(pg_catalog.-)
+                                  pg_catalog.date_trunc('day', run_every)) OPERATOR(pg_catalog.>=) 0),
   next_run_at timestamptz
     CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
   update_threshold numeric
@@ -59,11 +68,18 @@ CREATE TABLE sis_sync.sync (
   hold text NOT NULL DEFAULT 'sync'
     CHECK (hold OPERATOR(pg_catalog.=) ANY (ARRAY['sync', 'school'])),
   keep_emptied_columns boolean NOT NULL DEFAULT false,
-  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0),
+  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0
+                               AND max_age_hours OPERATOR(pg_catalog.<=) 87600),
   keep_values interval NOT NULL DEFAULT '30 days'
-    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval),
+    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+           -- what one sync keeps for ever must not end the calendar, and with it the tidying of all
+           AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_values)
+               OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp),
   keep_staged interval NOT NULL DEFAULT '7 days'
-    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval)
+    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+           -- what one sync keeps for ever must not end the calendar, and with it the tidying of all
+           AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_staged)
+               OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp)
 );
 COMMENT ON TABLE sis_sync.sync IS 'one row per sync: where a district''s data comes from and how much of it may be archived in a night';
 COMMENT ON COLUMN sis_sync.sync.id IS 'stands in every roster row as sync_id; never changes';
@@ -91,7 +107,8 @@ COMMENT ON COLUMN sis_sync.sync.keep_staged IS 'how long staged rows are kept, i
 
 CREATE TABLE sis_sync.sync_school (
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
-  school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''),
+  school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''
+                                 AND school_id OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
   app_school text,
   active boolean NOT NULL DEFAULT true,
   retired_run bigint,

@@ -238,6 +238,12 @@ sis_guard_sync(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"guard_sync\" was not called as a trigger")));
+	/* what follows rests on the constraints of that table */
+	if (RelationGetRelid(trigger->tg_relation) !=
+		get_relname_relid("sync", get_namespace_oid("sis_sync", false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"guard_sync\" is for table sis_sync.sync only")));
 	desc = RelationGetDescr(trigger->tg_relation);
 	tuple = trigger->tg_trigtuple;
 
