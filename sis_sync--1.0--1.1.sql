@@ -111,7 +111,10 @@ ALTER TABLE sis_sync.run
   DROP CONSTRAINT run_kind_check,
   ADD CONSTRAINT run_kind_check CHECK (kind OPERATOR(pg_catalog.=) ANY (
     ARRAY['sync', 'undo', 'rekey', 'retire', 'erase']));
-CREATE INDEX run_not_purged_idx ON sis_sync.run (started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_not_purged_idx ON sis_sync.run (sync, started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_running_idx ON sis_sync.run (sync, id) WHERE status OPERATOR(pg_catalog.=) 'running';
+CREATE INDEX run_failed_idx ON sis_sync.run (sync, id)
+  WHERE status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted']);
 COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found; retire: archives what is left of a school; erase: removes people';
 COMMENT ON COLUMN sis_sync.run.erased IS 'how many of its rows in change were removed since, by erasing people: an undo cannot put those back';
 COMMENT ON COLUMN sis_sync.run.purged_at IS 'when its rows in change and reject were removed, since they are kept no longer: from then on it cannot be undone';

@@ -202,7 +202,10 @@ CREATE TABLE sis_sync.run (
   purged_at timestamptz
 );
 CREATE INDEX run_sync_id_idx ON sis_sync.run (sync, id);
-CREATE INDEX run_not_purged_idx ON sis_sync.run (started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_not_purged_idx ON sis_sync.run (sync, started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_running_idx ON sis_sync.run (sync, id) WHERE status OPERATOR(pg_catalog.=) 'running';
+CREATE INDEX run_failed_idx ON sis_sync.run (sync, id)
+  WHERE status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted']);
 COMMENT ON TABLE sis_sync.run IS 'one row per run: how it went, and in whose words it failed';
 COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found; retire: archives what is left of a school; erase: removes people';
 COMMENT ON COLUMN sis_sync.run.of_run IS 'the run that an undo or a rekey is about';
