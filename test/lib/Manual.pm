@@ -48,7 +48,7 @@ sub blocks
 	for my $line (split /^/, text($page))
 	{
 		$number++;
-		if ($block && $line =~ /^```$/)
+		if ($block && $line =~ /^ *```$/)
 		{
 			push @blocks, $block;
 			$block = undef;
@@ -57,7 +57,7 @@ sub blocks
 		{
 			$block->{text} .= $line;
 		}
-		elsif ($line =~ /^```(\w*)$/)
+		elsif ($line =~ /^ *```(\w*)$/)
 		{
 			$block = { kind => $1, text => '', line => $number };
 		}

@@ -101,6 +101,26 @@ for my $page (grep { Manual::is_run($_) } Manual::pages())
 cmp_ok($pages, '>=', 1, 'some pages have examples');
 cmp_ok($examples{'docs/reference.md'} // 0, '>=', 20, 'the reference has examples of its routines');
 
+# The statements of the other pages name what is there: they may fail, for the
+# sync is not the one they are about, but not for a typing error.
+my $db = $node->fresh_db('others');
+my $statements = 0;
+
+$node->sync($db, 'springfield', $node->dir('empty'), all_schools => 'true');
+for my $page (grep { !Manual::is_run($_) } Manual::pages(), 'README.md')
+{
+	for my $block (grep { $_->{kind} eq 'sql' } Manual::blocks($page))
+	{
+		my $sql = $block->{text} =~ s/^ *SELECT (?:cron\.|\* FROM cron\.).*?;.*\n//mgr;
+		my (undef, $err) = $node->try($db, "\\set ON_ERROR_STOP off\n$sql");
+
+		$statements++;
+		unlike($err, qr/ERROR:  (?:42601|42703|42P01|42883|3F000):/,
+			"$page, line $block->{line}: it has no typing error");
+	}
+}
+cmp_ok($statements, '>=', 50, 'other pages have statements');
+
 # The comparison itself: it must be able to fail.
 like(Manual::plain(" n |   at\n---+-----\n 1 | 2026-01-01\n"), Manual::pattern(" n | at\n---+----\n 1 | …\n"), 'widths do not matter');
 unlike(Manual::plain(" 1 | x\n"), Manual::pattern(" 2 | …\n"), 'what is not masked does');
