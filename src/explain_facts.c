@@ -300,7 +300,7 @@ sis_facts_session(SisExplained *ex)
 	sis_fact_count(ex, "pid", pid);
 	sis_param_text(&params, ex->run->sync->name);
 	sis_param_int8(&params, ex->run->id);
-	found = sis_exec_as_owner("SELECT date_trunc('second', finished_at - started_at)::text FROM sis_sync.run "
+	found = sis_exec_as_owner("SELECT CASE WHEN finished_at - started_at < '1 second' THEN 'less than a second' ELSE date_trunc('second', finished_at - started_at)::text END FROM sis_sync.run "
 							  "WHERE sync = $1 AND status = 'succeeded' AND kind = 'sync' AND id <> $2 ORDER BY id DESC LIMIT 1",
 							  &params, SPI_OK_SELECT) > 0;
 	last_took = found ? sis_value(0, 1) : NULL;

@@ -127,10 +127,10 @@ facts_missing(SisExplained *ex, char **ids, int nids)
 		appendStringInfo(&missing, "%s\"%s\"", i > 0 ? "\n  " : "",
 						 sis_printable(names[i]));
 		if (near != NULL)
-			appendStringInfo(&missing, "; \"%s\" came, which is nearest to it",
+			appendStringInfo(&missing, "; \"%s\" came, which is spelled most alike (that alone proves nothing)",
 							 sis_printable(near));
 		if (students >= 0)
-			appendStringInfo(&missing, "; %lld students on record are there",
+			appendStringInfo(&missing, "; %lld students on record are at the school that was not found",
 							 (long long) students);
 		appendStringInfo(&renamed, "%sUPDATE sis_sync.sync_school SET school_id = <NEW ID> WHERE sync = %s AND school_id = %s;",
 						 i > 0 ? "\n    " : "", sync, literal);

@@ -88,10 +88,10 @@ const SisExplanation sis_explanations_named[] = {
 		"  @ {!approved}Some have left and some have not: have the export mended for those who have not, then run the sync. If the others are still too many, that run is the one to approve.\n"
 		RUN_AGAIN
 		EXPLAIN_IT
-		"  @ {!approved}{?raise}So many are to be expected until {season}, as at the end of a school year: raise these limits until then, and run the sync. Others than these may go as well.\n"
+		"  @ {!approved}{?raise}So many are to be expected until {season}, as at the end of a school year: raise these limits until then, and run the sync. They are the least that lets this run pass: write more where you expect more. Others than these may go as well; then the old limits hold again.\n"
 		"    {raise}\n"
 		RUN_AGAIN
-		"  @ {!approved}So many are to be expected always: raise the limit for good and for all types, {deletion_threshold} percent now. Anything below {needed} stops this run.\n"
+		"  @ {!approved}So many are to be expected always (not once a year: that is the way above): raise the limit for all types and for good, {deletion_threshold} percent now. It protects the less; this run needs {needed}.\n"
 		"    UPDATE sis_sync.sync SET deletion_threshold = <PERCENT> WHERE name = {sync};\n"
 		RUN_AGAIN
 		"  @ {?creep}{!approved}So many are to be expected over those days: raise that limit, or set none (NULL), then run the sync.\n"
@@ -127,7 +127,7 @@ const SisExplanation sis_explanations_named[] = {
 		CORRECT_ADDRESS
 		"  @ {?rest}The credentials are of another district: enter those of {district_known} with ALTER USER MAPPING, then try:\n"
 		TRY_FIRST
-		"  @ Only after the district has confirmed that {district_known} is now called {district_found} (otherwise you load another district's children): forget the old ID, then try.\n"
+		"  @ Only after the district has confirmed that {district_known} is now called {district_found} (otherwise you load another district's children): forget the old ID, then try. (To take it back, set it to {district_known} again.)\n"
 		"    UPDATE sis_sync.sync_state SET district_id = NULL WHERE sync = {sync};\n"
 		TRY_FIRST
 	},
@@ -200,7 +200,7 @@ const SisExplanation sis_explanations_named[] = {
 		"     (in place of <...> write the reason, in single quotes)\n"
 		"    {schools_retired}\n"
 		TRY_FIRST
-		"  @ It is not to be synced any more: remove it, then try. Records that are at no other school of the sync are frozen by that: kept as they are, neither changed nor archived.\n"
+		"  @ It is not to be synced any more: remove it, then try (INSERT it again to take that back). Records that are at no other school of the sync are frozen by that: kept as they are, neither changed nor archived.\n"
 		"     {?no_school_is_left}No other school is set up: runs then end in SI009, until there is one.\n"
 		"    {schools_removed}\n"
 		TRY_FIRST
@@ -219,7 +219,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  - The site has got a new key, or a new machine.\n"
 		"  - Or somebody else answers in its place.",
 		.next =
-		"  # Ask the site's administrator for the key's fingerprint, by telephone or another way than this connection, and compare it with the one above.\n"
+		"  # Ask the site's administrator for the key's fingerprint, by telephone or another way than this connection, and compare it with the one in the message.\n"
 		"  # Only if they are the same: {hint}\n"
 		"  # Then try:\n"
 		TRY_FIRST
@@ -353,7 +353,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  Then do ONE of these:\n"
 		"  @ They should be there: have the export mended, then:\n"
 		RUN_AGAIN
-		"  @ It is really meant to be empty: let all records of type {type} go until tomorrow, then try. The run archives all of them.\n"
+		"  @ It is really meant to be empty: until tomorrow, allow that all records of type {type} are archived, then try. They stay archived until the source sends them again.\n"
 		"    INSERT INTO sis_sync.sync_threshold (sync, record_type, percent, valid_until) VALUES ({sync}, '{type}', 100, now() + '1 day') ON CONFLICT (sync, record_type) DO UPDATE SET percent = excluded.percent, valid_until = excluded.valid_until;\n"
 		TRY_FIRST
 	},
@@ -423,7 +423,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  {?pid}See the run that is under way, and wait for it to end:\n"
 		"    SELECT id, started_at, phase, run_by FROM sis_sync.run WHERE sync = {sync} AND status = 'running';\n"
 		"  {?pid}If it takes far longer than usual{usual}, cancel it; it then changes nothing:\n"
-		"    SELECT pg_cancel_backend({pid});"
+		"    SELECT pg_cancel_backend(pid) FROM sis_sync.progress WHERE sync = {sync};"
 	},
 	{
 		.code = "SI009",
@@ -439,7 +439,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  @ Enter each school to sync, by its ID in the source " IN_QUOTES ", then try:\n"
 		"    INSERT INTO sis_sync.sync_school (sync, school_id) VALUES ({sync}, <SCHOOL ID>);\n"
 		TRY_FIRST
-		"  @ Take EVERY school of the source, now and later, with all its children. Only if the application is meant for all of them (write true for <TRUE>):\n"
+		"  @ Take EVERY school of the source, now and later, with all its children. Only if the application is meant for all of them (write true for <TRUE>; false takes it back):\n"
 		"    UPDATE sis_sync.sync SET all_schools = <TRUE> WHERE name = {sync};\n"
 		TRY_FIRST
 	},
@@ -493,7 +493,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  @ {?bytes}The files are in Windows-1252: say so, then try. (ALTER SERVER {server} OPTIONS (DROP encoding) takes that back.)\n"
 		"    ALTER SERVER {server} OPTIONS ({set_encoding} encoding 'WIN1252');\n"
 		TRY_FIRST
-		"  @ So many bad rows are to be lived with: allow more of them, {reject_threshold} percent now, then try.\n"
+		"  @ So many bad rows are to be lived with: allow more of them, {reject_threshold} percent now (write that again to take it back), then try. Who is on record keeps the record; who is new is not created.\n"
 		"    UPDATE sis_sync.sync SET reject_threshold = <PERCENT> WHERE name = {sync};\n"
 		TRY_FIRST
 	},
@@ -620,7 +620,7 @@ const SisExplanation sis_explanations_named[] = {
 		"  {!pid}No session is at it: it is done step by step and waits for its next step, or its session is gone, which the sync's next run will note.",
 		.next =
 		"  {?pid}Wait for it to end. If it takes far longer than usual{usual}, cancel it; it then changes nothing:\n"
-		"    SELECT pg_cancel_backend({pid});\n"
+		"    SELECT pg_cancel_backend(pid) FROM sis_sync.progress WHERE sync = {sync};\n"
 		"  {!pid}If nobody does it step by step:\n"
 		RUN_AGAIN
 	},

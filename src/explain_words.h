@@ -13,9 +13,10 @@
 
 /* First look at what would happen. */
 #define TRY_FIRST \
+	"     It counts from now on, in scheduled runs too. See at once what it would do:\n" \
 	"    CALL sis_sync.run({sync}, dry_run => true);\n" \
 	EXPLAIN_IT \
-	"     Look at that, and only if it is what you want:\n" \
+	"     Only if it ends well, and with the counts that you expect (else put back what it was):\n" \
 	RUN_AGAIN
 
 #define UNCHANGED "  {unchanged} "

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "fuzz.h"
+#include "base/progress.h"
 #include "sink.h"
 
 static SisFailure failure;
@@ -120,4 +121,20 @@ int
 fuzz_sink_count(void)
 {
 	return count;
+}
+
+/* Nobody watches. */
+void
+sis_progress_bytes(int64 n)
+{
+}
+
+void
+sis_progress_expect_bytes(int64 n)
+{
+}
+
+void
+sis_progress_type(SisRecordType type)
+{
 }

@@ -54,7 +54,9 @@ append($s->dir . '/courses.csv', 300_000, sub {
 	return "same,active,,,Title $_[0]" . 'x' x 200 . ",C1,,,,\n" });
 my ($error, $mb) = memory_of($s);
 is($error->{sqlstate}, 'SI010', '300,000 rows with one ID: too many rejects');
-cmp_ok($mb, '<', 70, "300,000 rows with one ID: $mb MB");
+# a sanitizer keeps what was freed for a while
+my $more = $ENV{ASAN_OPTIONS} ? 1000 : 0;
+cmp_ok($mb, '<', 70 + $more, "300,000 rows with one ID: $mb MB");
 
 # one person with a thousand roles, at schools of long names
 my $d = district();
@@ -64,7 +66,7 @@ append($s->dir . '/roles.csv', 990, sub {
 	return "role$_[0],,,${\ $d->ids('student', 0, 1)},secondary,student,,,$_[0]" . 'o' x 1900 . ",\n" });
 ($error, $mb) = memory_of($s);
 ok(!$error, 'a person with a thousand roles') or diag($error->{text});
-cmp_ok($mb, '<', 100, "a person with a thousand roles: $mb MB");
+cmp_ok($mb, '<', 100 + $more, "a person with a thousand roles: $mb MB");
 
 # ----------
 # Any number of files

@@ -98,9 +98,9 @@ sub round_of_runs
 sub memory
 {
 	my %bytes = map { $_->[0] => $_->[1] } @{ $session->query(q{
-		SELECT name, sum(total_bytes) FROM pg_backend_memory_contexts
+		SELECT name, sum(used_bytes) FROM pg_backend_memory_contexts
 		WHERE level > 0 GROUP BY name})->{out} };
-	my $top = $session->query(q{SELECT total_bytes FROM pg_backend_memory_contexts
+	my $top = $session->query(q{SELECT used_bytes FROM pg_backend_memory_contexts
 		WHERE name = 'TopMemoryContext'})->{out}[0][0];
 	my $all = 0;
 
@@ -169,7 +169,8 @@ cmp_ok($all_after, '<=', $all + 128 * 1024, 'nor has all memory')
 SKIP:
 {
 	skip 'a sanitizer keeps what was freed', 1 if $ENV{ASAN_OPTIONS};
-	cmp_ok(resident(), '<=', $resident + 2048, 'nor has what the process holds, by 2 MB');
+	# PostgreSQL's cache takes its room by doubling
+	cmp_ok(resident(), '<=', $resident + 4096, 'nor has what the process holds, by 4 MB');
 }
 is(descriptors(), $descriptors, 'no descriptor is left');
 is($node->value($db, "SELECT count(*) FROM pg_locks WHERE pid = $pid"), 0,
