@@ -124,3 +124,8 @@ bench:
 .PHONY: fuzz
 fuzz:
 	test/fuzz/run fuzz $(or $(SECONDS),60)
+
+# Debian packages for each server whose headers are installed, into build/deb.
+.PHONY: deb
+deb:
+	packaging/debian/build
