@@ -4,7 +4,8 @@
  *
  * A job has nobody to tell: pg_cron puts each line into the job's
  * return_message, before the error that one looks for there, or, when it runs
- * jobs by connections of its own, into the server's log.
+ * jobs by connections of its own, into the server's log.  And a call that runs
+ * all that is due would say so much that nobody finds its warnings.
  */
 #include "postgres.h"
 
@@ -13,16 +14,16 @@
 #include "utils/guc.h"
 
 static bool
-has_listener(void)
+has_listener(const SisRun *run)
 {
-	return MyBackendType == B_BACKEND &&
+	return !run->due && MyBackendType == B_BACKEND &&
 		(application_name == NULL || strcmp(application_name, "pg_cron") != 0);
 }
 
 void
 sis_notice_begun(const SisRun *run)
 {
-	if (has_listener())
+	if (has_listener(run))
 		ereport(NOTICE,
 				(errmsg("run %lld of sync \"%s\": reading from server \"%s\"",
 						(long long) run->id, run->sync->name,
@@ -52,7 +53,7 @@ sis_notice_staged(const SisRun *run)
 	int64		received = 0;
 	int64		rejected = 0;
 
-	if (!has_listener())
+	if (!has_listener(run))
 		return;
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{
@@ -70,7 +71,7 @@ sis_notice_written(const SisRun *run)
 {
 	SisCounts	sum = {0};
 
-	if (!has_listener())
+	if (!has_listener(run))
 		return;
 	for (int type = 0; type < SIS_N_RECORD_TYPES; type++)
 	{

@@ -53,6 +53,7 @@ typedef struct SisRun
 	bool		dry_run;
 	bool		looks_only;		/* a preview: nothing may be written */
 	bool		commits;		/* an error does not take back what was done */
+	bool		due;			/* by run_due(), one of many */
 	SisRoster  *roster;
 	SisCounts	counts[SIS_N_RECORD_TYPES];
 	char	   *district_id;	/* of tonight's data, or NULL */

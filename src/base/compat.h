@@ -14,8 +14,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#if PG_VERSION_NUM < 140000
-#error "sis_sync needs PostgreSQL 14 or newer"
+/* before, SPI_commit() began no new transaction */
+#if PG_VERSION_NUM < 140003
+#error "sis_sync needs PostgreSQL 14.3 or newer"
 #endif
 
 /* known to files that include libcurl's header, which they do first */

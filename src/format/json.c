@@ -280,10 +280,47 @@ reset_tokener(SisJson *json)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of memory")));
-		json_tokener_set_flags(json->tokener, JSON_TOKENER_STRICT);
 		json->is_spoilt = false;
 	}
+	json_tokener_set_flags(json->tokener, JSON_TOKENER_STRICT);
 	json_tokener_reset(json->tokener);
+}
+
+/*
+ * Strict, json-c takes no control character in a string since 0.18, which
+ * sources send and records are judged by, and 0.18 itself takes no byte of
+ * UTF-8.  So the grammar is judged with other bytes in their place, and then
+ * the value is read without being strict.  False when it is no JSON.
+ */
+static bool
+is_strict(SisJson *json, SisValue value)
+{
+	int			i = 0;
+	char	   *copy;
+	struct json_object *node;
+
+	while (i < value.len && value.data[i] >= ' ' &&
+		   !IS_HIGHBIT_SET(value.data[i]))
+		i++;
+	if (i == value.len || json_c_version_num() < (18 << 8))
+		return true;
+	copy = palloc(value.len);
+	for (i = 0; i < value.len; i++)
+	{
+		unsigned char c = value.data[i];
+
+		copy[i] = c == '\t' || c == '\n' || c == '\r' ? ' ' :
+			c < ' ' || IS_HIGHBIT_SET(c) ? 'x' : c;
+	}
+	node = json_tokener_parse_ex(json->tokener, copy, value.len);
+	pfree(copy);
+	if (node != NULL)
+		json_object_put(node);
+	if (json_tokener_get_error(json->tokener) != json_tokener_success)
+		return false;
+	json_tokener_set_flags(json->tokener, 0);
+	json_tokener_reset(json->tokener);
+	return true;
 }
 
 /*
@@ -307,8 +344,10 @@ parse(SisJson *json, SisValue value, struct json_object **node)
 		*node = json_tokener_parse_ex(json->tokener, copy, value.len + 1);
 		pfree(copy);
 	}
-	else
+	else if (is_strict(json, value))
 		*node = json_tokener_parse_ex(json->tokener, value.data, value.len);
+	else
+		*node = NULL;
 	error = json_tokener_get_error(json->tokener);
 	if (error == json_tokener_success &&
 		(int) json_tokener_get_parse_end(json->tokener) >= value.len)

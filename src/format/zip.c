@@ -270,6 +270,21 @@ sis_zip_read_open(const SisZip *zip, int i, SisFailure *failure)
 	return find_data(reader) ? reader : NULL;
 }
 
+/*
+ * Was all unpacked, only that size or CRC are not what they should be?  That is
+ * a warning of libarchive's; since 3.7 a failure like others but for its text.
+ */
+static bool
+is_unpacked(ZipReader *reader, int result)
+{
+	const char *said = archive_error_string(reader->archive);
+
+	return result == ARCHIVE_WARN ||
+		(result == ARCHIVE_FAILED && said != NULL &&
+		 (strstr(said, "wrong size") != NULL ||
+		  strstr(said, "bad CRC") != NULL));
+}
+
 /* Unpacks the next block, which may be empty, or sets ended. */
 static bool
 read_data(ZipReader *reader)
@@ -291,8 +306,7 @@ read_data(ZipReader *reader)
 		return true;
 	}
 
-	/* a warning: all was unpacked, but size or CRC are not what they should */
-	if (result == ARCHIVE_WARN &&
+	if (is_unpacked(reader, result) &&
 		reader->given + (int64) size < member->entry.size)
 		return fail_entry_short(reader, reader->given + size);
 	if (result != ARCHIVE_OK)

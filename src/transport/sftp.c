@@ -143,7 +143,10 @@ judge(const Sftp *sftp, const SisTransfer *transfer, const char *path)
 	return FAILED;
 }
 
-/* Runs one transfer of that path; "file" gets the state if that is wanted. */
+/*
+ * Runs one transfer of that path; "file" gets the state if that is wanted, and
+ * has it if its bytes are.
+ */
 static Outcome
 transfer_path(const Sftp *sftp, const char *path, Want want,
 			  const SisTarget *target, File *file)
@@ -168,6 +171,12 @@ transfer_path(const Sftp *sftp, const char *path, Want want,
 		sis_transfer_set(transfer, CURLOPT_NOBODY, 1L);
 		sis_transfer_set(transfer, CURLOPT_FILETIME, 1L);
 	}
+	/*
+	 * It may be empty.  Nothing at all on a connection that was used before,
+	 * libcurl takes for its end; some releases (8.14) fail when they try anew.
+	 */
+	if (want == WANT_BYTES && file->size < 0)
+		sis_transfer_set(transfer, CURLOPT_FRESH_CONNECT, 1L);
 	sis_transfer_start(transfer);
 	MemoryContextSwitchTo(old);
 	(void) sis_transfer_wait(transfer);
@@ -447,7 +456,7 @@ download(const Sftp *sftp, FileList *list)
 		target.arg = file->spool = sis_spool_create();
 		/* one that has gone meanwhile is missing in the next look */
 		if (transfer_path(sftp, path_of(sftp, file->name), WANT_BYTES,
-						  &target, NULL) == FAILED)
+						  &target, file) == FAILED)
 			return false;
 	}
 	return true;

@@ -384,6 +384,15 @@ fail_not_set(const SisSource *source, const char *option, bool of_mapping,
 static bool
 is_configured(const SisSsh *ssh, const SisSource *source, SisFailure *failure)
 {
+	const char *library = curl_version_info(CURLVERSION_NOW)->libssh_version;
+
+	/* with another one it could not verify the host as we ask it to */
+	if (library == NULL || strncmp(library, "libssh2/", 8) != 0)
+		return sis_fail(failure, SIS_ERR_NOT_CONFIGURED, NULL,
+						psprintf("It is built with %s.",
+								 library != NULL ? library : "no such library"),
+						"Install a libcurl that is built with libssh2, as Debian's is.",
+						"the libcurl of this machine cannot be used for SFTP");
 	if (ssh->host == NULL)
 		return fail_not_set(source, "host", false, failure);
 	if (strpbrk(ssh->host, "/@?#\\ \t\r\n") != NULL)

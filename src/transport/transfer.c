@@ -289,6 +289,23 @@ finish(SisTransfer *transfer, SisEnd end)
 	transfer->is_listed = false;
 }
 
+/*
+ * While a transfer is paused, libcurl keeps what it goes on to unpack, 64 MB of
+ * it at most.  More than that ends as if memory were out (8.5), as too large
+ * (8.14), or as if what is written were refused (8.23), which only we could say.
+ */
+static bool
+is_bomb(const SisTransfer *transfer)
+{
+#if LIBCURL_VERSION_NUM >= 0x080600
+	if (transfer->handle.result == CURLE_TOO_LARGE)
+		return true;
+#endif
+	return transfer->handle.result == CURLE_WRITE_ERROR ||
+		(transfer->handle.result == CURLE_OUT_OF_MEMORY &&
+		 transfer->is_paused);
+}
+
 /* Hands on what has come.  The target may throw. */
 static void
 drain(SisTransfer *transfer)
@@ -309,7 +326,7 @@ look_after(SisTransfer *transfer, bool is_over)
 	drain(transfer);
 	if (transfer->handle.ended)
 	{
-		if (transfer->is_too_large)
+		if (transfer->is_too_large || is_bomb(transfer))
 			finish(transfer, SIS_END_TOO_LARGE);
 		else if (transfer->handle.result == CURLE_ABORTED_BY_CALLBACK)
 			finish(transfer, SIS_END_DEADLINE);

@@ -448,9 +448,22 @@ sis_wait_free(SisHandle *handle)
 void
 sis_wait_resume(SisHandle *handle)
 {
-	enter_libcurl(handle->wait);
-	curl_easy_pause(handle->easy, CURLPAUSE_CONT);
-	leave_libcurl(handle->wait);
+	SisWait    *wait = handle->wait;
+	CURLcode	code;
+
+	enter_libcurl(wait);
+	code = curl_easy_pause(handle->easy, CURLPAUSE_CONT);
+	leave_libcurl(wait);
+
+	/* 8.23 hands on what it kept in there, and asks for nothing afterwards */
+	wait->timer = GetCurrentTimestamp();
+	wait->nhastes = 0;
+	if (code == CURLE_OK)
+		return;
+	if (handle->is_sftp)
+		shut_sockets_down(wait);
+	handle->result = code;
+	handle->ended = true;
 }
 
 /* ----------

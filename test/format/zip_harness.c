@@ -538,7 +538,7 @@ run_limits(void)
 			  "users.csv 67108865: SI006 zip file \"z\" unpacks to too many bytes: ");
 	run_zeros(SIS_ZIP_RATIO_FROM + 1, STORED, 0, "users.csv 67108865: ");
 	run_zeros(10000000, DEFLATE, -9999000,
-			  "users.csv 1000: " CORRUPT "Entry \"users.csv\": it has more than the 1000 bytes");
+			  "users.csv 1000: " CORRUPT "Entry \"users.csv\": ");
 
 	run_large(4, SIS_ZIP_MAX_FILE, "opened");
 	run_large(5, SIS_ZIP_MAX_FILE,

@@ -20,7 +20,7 @@ extern int	LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 
 extern void fuzz_broken(const char *file, int line, const char *condition,
 						const char *format,...)
-			pg_attribute_printf(4, 5) pg_attribute_noreturn();
+			pg_attribute_printf(4, 5) __attribute__((noreturn));
 
 /*
  * A number for an input that is the same each time: for the choices that are

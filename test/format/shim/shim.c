@@ -313,7 +313,10 @@ errfinish(const char *filename, int lineno, const char *funcname)
 }
 
 void
-ExceptionalCondition(const char *conditionName, const char *errorType,
+ExceptionalCondition(const char *conditionName,
+#if PG_VERSION_NUM < 160000
+					 const char *errorType,
+#endif
 					 const char *fileName, int lineNumber)
 {
 	give_up(conditionName);

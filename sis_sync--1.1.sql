@@ -1,4 +1,4 @@
-/* sis_sync--1.0.sql: what CREATE EXTENSION makes (design, section 3) */
+/* sis_sync--1.1.sql: what CREATE EXTENSION makes (design, section 3) */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION sis_sync" to load this file. \quit
@@ -25,13 +25,12 @@ COMMENT ON SCHEMA sis_sync IS 'settings, staging and log of sis_sync';
 
 CREATE TABLE sis_sync.sync (
   id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-  name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
-  server text NOT NULL,
-  target_schema text NOT NULL DEFAULT 'roster',
-  run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
-                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval),
-  next_run_at timestamptz
-    CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
+  -- no control characters: these names are printed on terminals, and in statements to be pasted
+  name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''
+                               AND name OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  server text NOT NULL CHECK (server OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  target_schema text NOT NULL DEFAULT 'roster'
+    CHECK (target_schema OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
   deletion_threshold numeric NOT NULL DEFAULT 10
     CHECK (deletion_threshold OPERATOR(pg_catalog.>=) 0
            AND deletion_threshold OPERATOR(pg_catalog.<=) 100),
@@ -42,6 +41,21 @@ CREATE TABLE sis_sync.sync (
   reject_threshold numeric NOT NULL DEFAULT 5
     CHECK (reject_threshold OPERATOR(pg_catalog.>=) 0
            AND reject_threshold OPERATOR(pg_catalog.<=) 100),
+  restore_returning boolean NOT NULL DEFAULT true,
+  all_schools boolean NOT NULL DEFAULT false,
+  include_demographics boolean NOT NULL DEFAULT false,
+  extra_columns text[] NOT NULL DEFAULT '{}',
+  timezone text NOT NULL DEFAULT 'UTC',
+  run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
+                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval
+                            -- no negative part: times it a large number, a month less 29 days leaves the calendar
+                            AND pg_catalog.date_part('year', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('month', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('day', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('epoch', run_every OPERATOR(pg_catalog.-)
+                                  pg_catalog.date_trunc('day', run_every)) OPERATOR(pg_catalog.>=) 0),
+  next_run_at timestamptz
+    CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
   update_threshold numeric
     CHECK (update_threshold OPERATOR(pg_catalog.>=) 0
            AND update_threshold OPERATOR(pg_catalog.<=) 100),
@@ -54,16 +68,18 @@ CREATE TABLE sis_sync.sync (
   hold text NOT NULL DEFAULT 'sync'
     CHECK (hold OPERATOR(pg_catalog.=) ANY (ARRAY['sync', 'school'])),
   keep_emptied_columns boolean NOT NULL DEFAULT false,
-  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0),
-  restore_returning boolean NOT NULL DEFAULT true,
-  all_schools boolean NOT NULL DEFAULT false,
-  include_demographics boolean NOT NULL DEFAULT false,
-  extra_columns text[] NOT NULL DEFAULT '{}',
-  timezone text NOT NULL DEFAULT 'UTC',
+  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0
+                               AND max_age_hours OPERATOR(pg_catalog.<=) 87600),
   keep_values interval NOT NULL DEFAULT '30 days'
-    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval),
+    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+           -- what one sync keeps for ever must not end the calendar, and with it the tidying of all
+           AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_values)
+               OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp),
   keep_staged interval NOT NULL DEFAULT '7 days'
-    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval)
+    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+           -- what one sync keeps for ever must not end the calendar, and with it the tidying of all
+           AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_staged)
+               OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp)
 );
 COMMENT ON TABLE sis_sync.sync IS 'one row per sync: where a district''s data comes from and how much of it may be archived in a night';
 COMMENT ON COLUMN sis_sync.sync.id IS 'stands in every roster row as sync_id; never changes';
@@ -91,7 +107,8 @@ COMMENT ON COLUMN sis_sync.sync.keep_staged IS 'how long staged rows are kept, i
 
 CREATE TABLE sis_sync.sync_school (
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
-  school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''),
+  school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''
+                                 AND school_id OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
   app_school text,
   active boolean NOT NULL DEFAULT true,
   retired_run bigint,
@@ -185,7 +202,10 @@ CREATE TABLE sis_sync.run (
   purged_at timestamptz
 );
 CREATE INDEX run_sync_id_idx ON sis_sync.run (sync, id);
-CREATE INDEX run_not_purged_idx ON sis_sync.run (started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_not_purged_idx ON sis_sync.run (sync, started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_running_idx ON sis_sync.run (sync, id) WHERE status OPERATOR(pg_catalog.=) 'running';
+CREATE INDEX run_failed_idx ON sis_sync.run (sync, id)
+  WHERE status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted']);
 COMMENT ON TABLE sis_sync.run IS 'one row per run: how it went, and in whose words it failed';
 COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found; retire: archives what is left of a school; erase: removes people';
 COMMENT ON COLUMN sis_sync.run.of_run IS 'the run that an undo or a rekey is about';
@@ -212,12 +232,12 @@ CREATE TABLE sis_sync.run_count (
   restored bigint NOT NULL DEFAULT 0,
   manual bigint NOT NULL DEFAULT 0,
   frozen bigint NOT NULL DEFAULT 0,
-  to_update bigint NOT NULL DEFAULT 0,
   to_archive bigint NOT NULL DEFAULT 0,
   archived bigint NOT NULL DEFAULT 0,
   in_force bigint NOT NULL DEFAULT 0,
   allowed bigint NOT NULL DEFAULT 0,
   staged_rows bigint NOT NULL DEFAULT 0,
+  to_update bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (run_id, record_type)
 );
 COMMENT ON TABLE sis_sync.run_count IS 'what a run did, by record type';
@@ -498,6 +518,8 @@ COMMENT ON COLUMN sis_sync.health.source_as_of IS 'how new the source was at the
 COMMENT ON COLUMN sis_sync.health.source_too_old IS 'true: that is more than max_age_hours ago';
 COMMENT ON COLUMN sis_sync.health.held_records IS 'records that held_run held back: they wait for approve() or rekey()';
 COMMENT ON COLUMN sis_sync.health.held_approved IS 'true: approved, and the next run will let them go';
+
+-- ---------------------------------------------------------------------------
 -- When syncs are due
 -- ---------------------------------------------------------------------------
 
