@@ -24,6 +24,13 @@
 #error "sis_sync needs libcurl 7.87 or newer"
 #endif
 
+/* libcurl's "too large", which it has since 8.6 */
+#if defined(LIBCURL_VERSION_NUM) && LIBCURL_VERSION_NUM >= 0x080600
+#define sis_curl_is_too_large(result)	((result) == CURLE_TOO_LARGE)
+#else
+#define sis_curl_is_too_large(result)	false
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #define sis_server_aclcheck(oid, role, mode) \

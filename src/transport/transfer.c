@@ -297,11 +297,8 @@ finish(SisTransfer *transfer, SisEnd end)
 static bool
 is_bomb(const SisTransfer *transfer)
 {
-#if LIBCURL_VERSION_NUM >= 0x080600
-	if (transfer->handle.result == CURLE_TOO_LARGE)
-		return true;
-#endif
-	return transfer->handle.result == CURLE_WRITE_ERROR ||
+	return sis_curl_is_too_large(transfer->handle.result) ||
+		transfer->handle.result == CURLE_WRITE_ERROR ||
 		(transfer->handle.result == CURLE_OUT_OF_MEMORY &&
 		 transfer->is_paused);
 }
