@@ -427,7 +427,6 @@ SELECT pg_catalog.pg_extension_config_dump('sis_sync.emptied_column', '');
 -- Comments on what 1.0 had
 -- ---------------------------------------------------------------------------
 
-COMMENT ON VIEW sis_sync.rekey_match IS 'the pairs in rekey_pair with the names, files and lines of the new records, as long as their run''s staged rows stand';
 COMMENT ON SEQUENCE sis_sync.sync_id_seq IS 'numbers of sync.id';
 COMMENT ON SEQUENCE sis_sync.run_id_seq IS 'numbers of run.id';
 COMMENT ON SEQUENCE sis_sync.reject_id_seq IS 'numbers of reject.id';
