@@ -3,7 +3,7 @@
 EXTENSION = sis_sync
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" sis_sync.control)
 MODULE_big = sis_sync
-DATA = sis_sync--1.0.sql
+DATA = sis_sync--1.1.sql sis_sync--1.0--1.1.sql
 PGFILEDESC = "sis_sync - keeps school rosters equal to their source"
 
 OBJS = \
@@ -124,3 +124,8 @@ bench:
 .PHONY: fuzz
 fuzz:
 	test/fuzz/run fuzz $(or $(SECONDS),60)
+
+# Debian packages for each server whose headers are installed, into build/deb.
+.PHONY: deb
+deb:
+	packaging/debian/build

@@ -2,7 +2,7 @@
  * attempt.h
  *		Transactions of a procedure that commits, and work in them that may fail.
  *
- * All need a non-atomic SPI connection.
+ * Those that commit need a non-atomic SPI connection.
  */
 #ifndef SIS_ATTEMPT_H
 #define SIS_ATTEMPT_H

@@ -14,7 +14,6 @@
 #include "base/textlist.h"
 #include "delta.h"
 #include "executor/executor.h"
-#include "executor/tstoreReceiver.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -314,8 +313,7 @@ sis_delta_keep_gone(SisDelta *delta, SisRecordType type, const char *sql,
 
 	td->stores[SIS_DELTA_GONE] = NULL;
 	kept = get_store(delta, td, SIS_DELTA_GONE);
-	dest = CreateDestReceiver(DestTuplestore);
-	SetTuplestoreDestReceiverParams(dest, kept, delta->cxt, false, NULL, NULL);
+	dest = sis_store_receiver(kept, delta->cxt, td->desc);
 	sis_select_into(sql, params, dest);
 	dest->rDestroy(dest);
 

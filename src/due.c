@@ -119,7 +119,9 @@ run_claimed(Claim *claim)
 /*
  * Moves next_run_at on, unless a failed run is to be tried again before.  That
  * is for people to read: the view knows it from the log, so that a row locked
- * by somebody can be passed over.
+ * by somebody can be passed over.  Nor is it moved to a time from which no step
+ * back leads to where it stands: 02:30 is 03:30 on the day on which summer time
+ * begins, and a month after the 31st is the 30th, but once only.
  */
 static void
 move_on(void *arg)
@@ -130,7 +132,10 @@ move_on(void *arg)
 	sis_param_text(&params, claim->sync);
 	sis_exec_as_owner("UPDATE sis_sync.sync s SET next_run_at = d.regular_at FROM sis_sync.due d "
 					  "WHERE d.sync = s.name AND d.due_at = d.regular_at AND s.name = ("
-					  "SELECT name FROM sis_sync.sync WHERE name = $1 FOR UPDATE SKIP LOCKED)",
+					  "SELECT name FROM sis_sync.sync WHERE name = $1 FOR UPDATE SKIP LOCKED) "
+					  "AND EXISTS (SELECT 1 FROM floor(extract(epoch FROM d.regular_at - s.next_run_at) / extract(epoch FROM s.run_every)) AS guess (k), "
+					  "generate_series(-3, 3) AS near (k) WHERE (d.regular_at AT TIME ZONE s.timezone) "
+					  "- s.run_every * (guess.k + near.k)::float8 = s.next_run_at AT TIME ZONE s.timezone)",
 					  &params, SPI_OK_UPDATE);
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/compat.h"
 #include "base/spi.h"
+#include "base/value.h"
 #include "explain.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
@@ -230,7 +231,8 @@ append_title(const SisExplained *ex, StringInfo buf, const SisExplanation *words
 {
 	appendStringInfo(buf, "Run %lld of sync \"%s\", %s%s%s: ",
 					 (long long) ex->run->id, ex->run->sync->name, started,
-					 ex->run_by ? ", by " : "", ex->run_by ? ex->run_by : "");
+					 ex->run_by ? ", by " : "",
+					 ex->run_by ? sis_one_line(ex->run_by) : "");
 	if (ex->past.error_code != NULL)
 		appendStringInfo(buf, "failed, %s (%s).\n",
 						 reason ? reason : words->title, ex->past.error_code);
@@ -258,7 +260,7 @@ static void
 append_message(const SisExplained *ex, StringInfo buf)
 {
 	if (ex->message != NULL)
-		appendStringInfo(buf, "  The error was: %s.\n", ex->message);
+		appendStringInfo(buf, "  The error was: %s.\n", sis_one_line(ex->message));
 	for (const char *line = ex->detail; line != NULL && *line != '\0';)
 	{
 		int			len = (int) strcspn(line, "\n");
@@ -368,6 +370,8 @@ sis_explain_failure(PG_FUNCTION_ARGS)
 
 	sis_connect(0);
 	words = explain(PG_GETARG_INT64(0));
+	/* people read this on terminals; what errors quote is anybody's */
+	sis_hide_controls(words, (int) strlen(words), true);
 	old = MemoryContextSwitchTo(cxt);
 	result = cstring_to_text(words);
 	MemoryContextSwitchTo(old);

@@ -84,8 +84,9 @@ facts_approval(SisExplained *ex)
 	else
 		state = psprintf("; the next run uses that, until %s.", sis_value(0, 5));
 	sis_fact(ex, "approval",
-			 psprintf("It was approved by %s (%s)%s", sis_value(0, 1),
-					  sis_value(0, 2), state));
+			 psprintf("It was approved by %s (%s)%s",
+					  sis_one_line(sis_value(0, 1)),
+					  sis_one_line(sis_value(0, 2)), state));
 }
 
 /* The hint, unless it names the sync as it was called before. */
@@ -97,7 +98,7 @@ hint_of(const SisExplained *ex)
 	if (ex->hint == NULL ||
 		(strstr(ex->hint, "sync = '") != NULL && strstr(ex->hint, name) == NULL))
 		return NULL;
-	return ex->hint;
+	return sis_one_line(ex->hint);
 }
 
 void
@@ -110,6 +111,9 @@ sis_facts_common(SisExplained *ex)
 		(strcmp(phase, "applied") == 0 || strcmp(phase, "archive") == 0 ||
 		 strcmp(phase, "done") == 0);
 	char	   *taken = written ? what_was_taken(run) : NULL;
+	/* no statement to be pasted is of two lines because of a name */
+	bool		names_role = ex->run_by != NULL &&
+		strcmp(sis_one_line(ex->run_by), ex->run_by) == 0;
 	SisParams	params = {0};
 
 	sis_fact(ex, "run", psprintf("%lld", (long long) run->id));
@@ -118,9 +122,9 @@ sis_facts_common(SisExplained *ex)
 	sis_fact(ex, "server_literal", quote_literal_cstr(sync->server));
 	sis_fact(ex, "roster", quote_identifier(sync->target_schema));
 	sis_fact(ex, "roster_literal", quote_literal_cstr(sync->target_schema));
-	sis_fact(ex, "role", ex->run_by ? quote_identifier(ex->run_by) : "<ROLE>");
+	sis_fact(ex, "role", names_role ? quote_identifier(ex->run_by) : "<ROLE>");
 	sis_fact(ex, "role_literal",
-			 ex->run_by ? quote_literal_cstr(ex->run_by) : "<ROLE>");
+			 names_role ? quote_literal_cstr(ex->run_by) : "<ROLE>");
 	sis_fact_if(ex, "dry", run->dry_run);
 	sis_fact_if(ex, "written", written);
 	sis_fact_if(ex, "restores", sync->restore_returning);
@@ -130,7 +134,7 @@ sis_facts_common(SisExplained *ex)
 			 psprintf("By then it had written: %s, %lld archived.",
 					  taken ? taken : "0 created, 0 updated",
 					  (long long) count_archived(run)));
-	sis_fact(ex, "note", run->note.len > 0 ? run->note.data : NULL);
+	sis_fact(ex, "note", run->note.len > 0 ? sis_one_line(run->note.data) : NULL);
 	sis_fact(ex, "hint", hint_of(ex));
 
 	sis_param_text(&params, sync->name);
@@ -172,11 +176,13 @@ place_of(const ForeignServer *server, const char *wrapper)
 	const char *url = option_of(server, "base_url");
 
 	if (path != NULL && host != NULL)
-		return psprintf("\"%s\" on host \"%s\"", path, host);
+		return psprintf("\"%s\" on host \"%s\"", sis_one_line(path),
+						sis_one_line(host));
 	if (path != NULL && strcmp(wrapper, "sis_directory") == 0)
-		return psprintf("\"%s\" on the database server's machine", path);
+		return psprintf("\"%s\" on the database server's machine",
+						sis_one_line(path));
 	if (url != NULL)
-		return psprintf("the service at \"%s\"", url);
+		return psprintf("the service at \"%s\"", sis_one_line(url));
 	return psprintf("what server \"%s\" names", server->servername);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/compat.h"
 #include "base/spi.h"
+#include "base/value.h"
 #include "catalog/namespace.h"
 #include "explain.h"
 #include "miscadmin.h"
@@ -125,9 +126,11 @@ append_samples(const SisExplained *ex, SisRecordType type, StringInfo list)
 		char	   *school = sis_value(i, 3);
 
 		appendStringInfo(list, "\n    - %s (ID %s%s%s): %s",
-						 known_as != NULL && known_as[0] != '\0' ? known_as : "without a name",
-						 sis_value(i, 1), school ? ", school " : "",
-						 school ? school : "", reason_in_words(sis_value(i, 4)));
+						 known_as != NULL && known_as[0] != '\0' ?
+						 sis_printable(known_as) : "without a name",
+						 sis_printable(sis_value(i, 1)), school ? ", school " : "",
+						 school ? sis_printable(school) : "",
+						 reason_in_words(sis_value(i, 4)));
 	}
 	if (total > (int64) n)
 		appendStringInfo(list, "\n    - and %lld more", (long long) (total - (int64) n));
@@ -250,7 +253,7 @@ facts_limits(SisExplained *ex)
 	{
 		whole_school |= sis_value_bool(i, 6);
 		if (i < MAX_SCHOOLS)
-			append_limit(&list, psprintf("School %s", sis_value(i, 1)), sis_value(i, 2),
+			append_limit(&list, psprintf("School %s", sis_printable(sis_value(i, 1))), sis_value(i, 2),
 						 sis_value_int8(i, 3), sis_value_int8(i, 4), sis_value_int8(i, 5));
 	}
 	if (n > MAX_SCHOOLS)
@@ -375,9 +378,10 @@ facts_pairs(SisExplained *ex)
 
 		next_line(&list);
 		appendStringInfo(&list, "%s %s is now %s%s%s (the same %s)",
-						 sis_value(i, 1), sis_value(i, 2), sis_value(i, 3),
-						 names && name[0] ? ": " : "", names ? name : "",
-						 sis_value(i, 4));
+						 sis_value(i, 1), sis_printable(sis_value(i, 2)),
+						 sis_printable(sis_value(i, 3)),
+						 names && name[0] ? ": " : "",
+						 names ? sis_printable(name) : "", sis_value(i, 4));
 	}
 	if (n > 0 && sis_value_int8(0, 6) > (int64) n)
 	{
@@ -425,8 +429,8 @@ sis_facts_rejects(SisExplained *ex)
 
 		next_line(&list);
 		appendStringInfo(&list, "%s rows of type %s, in %s%s%s: %s%s%s",
-						 sis_value(i, 4), sis_value(i, 1), sis_value(i, 5),
-						 line ? ", first in line " : "", line ? line : "",
+						 sis_value(i, 4), sis_value(i, 1),
+						 sis_printable(sis_value(i, 5)), line ? ", first in line " : "", line ? line : "",
 						 column, column[0] ? ": " : "", sis_value(i, 2));
 	}
 	sis_fact(ex, "rejects", or_null(&list));

@@ -11,7 +11,6 @@
 #include "base/compat.h"
 #include "base/spi.h"
 #include "delta.h"
-#include "executor/tstoreReceiver.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "guard.h"
@@ -19,6 +18,7 @@
 #include "miscadmin.h"
 #include "runlog.h"
 #include "scope.h"
+#include "slot.h"
 
 /* A text of one SELECT on a store of a type, in the columns of the result. */
 static char *
@@ -50,7 +50,8 @@ store_sql(SisRecordType type, SisDeltaStore store)
 }
 
 static void
-tell_delta(const SisDelta *delta, Tuplestorestate *result, MemoryContext cxt)
+tell_delta(const SisDelta *delta, Tuplestorestate *result, TupleDesc desc,
+		   MemoryContext cxt)
 {
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 	{
@@ -61,8 +62,7 @@ tell_delta(const SisDelta *delta, Tuplestorestate *result, MemoryContext cxt)
 
 			if (delta->types[t].rows[s] == 0)
 				continue;
-			dest = CreateDestReceiver(DestTuplestore);
-			SetTuplestoreDestReceiverParams(dest, result, cxt, false, NULL, NULL);
+			dest = sis_store_receiver(result, cxt, desc);
 			sis_owner_begin(&bridge);
 			sis_exec_into(store_sql((SisRecordType) t, (SisDeltaStore) s),
 						  NULL, dest, SPI_OK_SELECT);
@@ -74,7 +74,7 @@ tell_delta(const SisDelta *delta, Tuplestorestate *result, MemoryContext cxt)
 }
 
 static void
-preview(int64 run_id, Tuplestorestate *result, MemoryContext cxt)
+preview(int64 run_id, Tuplestorestate *result, TupleDesc desc, MemoryContext cxt)
 {
 	SisPastRun	past;
 	SisRun	   *run = sis_runlog_read(run_id, &past);
@@ -96,11 +96,12 @@ preview(int64 run_id, Tuplestorestate *result, MemoryContext cxt)
 	delta = sis_delta_create();
 	sis_merge_compute(run, delta, false);
 	sis_guard_keep(run, delta);
-	tell_delta(delta, result, cxt);
+	tell_delta(delta, result, desc, cxt);
 	for (int t = 0; t < SIS_N_RECORD_TYPES; t++)
 		sis_delta_unregister(delta, (SisRecordType) t);
 	sis_delta_destroy(delta);
 	sis_scope_close(scope);
+	sis_slot_unshare(run->slot);
 }
 
 SIS_FUNCTION(sis_preview);
@@ -126,7 +127,7 @@ sis_preview(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(old);
 
 	sis_connect(0);
-	preview(PG_GETARG_INT64(0), info->setResult, cxt);
+	preview(PG_GETARG_INT64(0), info->setResult, info->setDesc, cxt);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -44,24 +44,29 @@ sis_check_age(const Interval *older_than)
 				 errmsg("older_than must not be negative")));
 }
 
-/* Empties the log of runs that are due; returns how many. */
+/*
+ * Empties the log of runs that are due, of syncs k; returns how many.  Each sync
+ * is looked up by itself: the runs of all that are not due yet are many, and
+ * every run of every sync comes by here.
+ */
 static int64
 forget_values(const char *condition, const SisParams *params, int limit)
 {
 	return (int64)
-		sis_exec_as_owner(psprintf("WITH due AS (SELECT r.id FROM sis_sync.run r JOIN sis_sync.sync k ON k.name = r.sync "
-								   "WHERE r.purged_at IS NULL AND r.status <> 'running' "
-								   "AND r.started_at < now() - k.keep_values AND %s "
-								   "ORDER BY r.started_at LIMIT %d FOR UPDATE OF r SKIP LOCKED), "
+		sis_exec_as_owner(psprintf("WITH due AS (SELECT x.id FROM sis_sync.sync k, "
+								   "LATERAL (SELECT r.id FROM sis_sync.run r WHERE r.sync = k.name "
+								   "AND r.purged_at IS NULL AND r.status <> 'running' "
+								   "AND r.started_at < now() - k.keep_values "
+								   "ORDER BY r.started_at LIMIT %d FOR UPDATE SKIP LOCKED) x WHERE %s LIMIT %d), "
 								   "changes AS (DELETE FROM sis_sync.change c USING due d WHERE c.run_id = d.id), "
 								   "rejects AS (DELETE FROM sis_sync.reject j USING due d WHERE j.run_id = d.id) "
 								   "UPDATE sis_sync.run r SET purged_at = now() FROM due d WHERE r.id = d.id",
-								   condition, limit),
+								   limit, condition, limit),
 						  params, SPI_OK_UPDATE);
 }
 
-void
-sis_retention(void)
+static void
+remove_what_is_due(void)
 {
 	(void) forget_values("true", NULL, RUNS_AT_A_TIME);
 	/* nor are the rows of a sync that was dropped */
@@ -72,29 +77,35 @@ sis_retention(void)
 static void
 retention_phase(void *arg)
 {
+	int			level = NewGUCNestLevel();
+
+	/* in a transaction of the caller's, it counts for nothing else */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	sis_retention();
+	remove_what_is_due();
+	AtEOXact_GUC(false, level);
 }
 
-void
-sis_retention_after_run(void)
+ErrorData *
+sis_retention(void)
 {
 	ErrorData  *error = sis_attempt(retention_phase, NULL);
 
-	if (error != NULL)
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("could not remove what is kept no longer: %s",
-						error->message)));
-	sis_commit();
+	if (error == NULL || error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return error;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not remove what is kept no longer: %s",
+					error->message)));
+	return NULL;
 }
 
 /*
  * Removes runs that are older, but for what is still to be decided on: each
- * sync's newest run and the newest that went well, those that may be under
- * way, and those approved for the next run.
+ * sync's newest run, the newest that went well and the newest that may have
+ * held something back (see approve()), those that may be under way, and those
+ * approved for the next run.
  */
 static int64
 remove_runs(const SisParams *params)
@@ -105,6 +116,8 @@ remove_runs(const SisParams *params)
 						  "AND r.id NOT IN (SELECT max(n.id) FROM sis_sync.run n GROUP BY n.sync) "
 						  "AND r.id NOT IN (SELECT max(n.id) FROM sis_sync.run n WHERE n.kind = 'sync' "
 						  "AND n.status = 'succeeded' AND NOT n.dry_run GROUP BY n.sync) "
+						  "AND r.id NOT IN (SELECT max(n.id) FROM sis_sync.run n WHERE NOT n.dry_run AND n.kind <> 'erase' "
+						  "AND (n.phase IN ('applied', 'archive', 'done') OR n.error_code = 'SI011') GROUP BY n.sync) "
 						  "AND NOT EXISTS (SELECT 1 FROM sis_sync.approval a WHERE a.run_id = r.id "
 						  "AND a.spent_run IS NULL AND a.expires_at > now())",
 						  params, SPI_OK_DELETE);
@@ -117,7 +130,7 @@ purge(Interval *older_than)
 	int64		n;
 
 	sis_param(&params, OIDOID, ObjectIdGetDatum(GetUserId()), false);
-	n = forget_values("r.sync IN " MAY_USE_SYNC_SQL, &params, PG_INT32_MAX);
+	n = forget_values("k.name IN " MAY_USE_SYNC_SQL, &params, PG_INT32_MAX);
 	sis_slots_clear("EXISTS (SELECT 1 FROM sis_sync.sync k WHERE k.name = p.sync AND p.taken_at < now() - k.keep_staged "
 					"AND k.name IN " MAY_USE_SYNC_SQL ")", &params);
 	if (older_than == NULL)

@@ -43,8 +43,7 @@
 /* How often the last phase is done again when others were in its way. */
 #define MAX_ATTEMPTS	3
 
-/* How long an error waits to be written into the log, and what is due there to
- * be removed. */
+/* How long an error waits to be written into the log. */
 #define LOG_LOCK_TIMEOUT	"500ms"
 
 /* ----------
@@ -352,6 +351,7 @@ sis_run_archive(int64 run_id)
 	SisDelta   *delta = sis_delta_create();
 	SisScope   *scope;
 	SisFailure *failure;
+	ErrorData  *cancel;
 
 	memcpy(applied, run->counts, sizeof(applied));
 	run->applied = true;
@@ -380,8 +380,9 @@ sis_run_archive(int64 run_id)
 	sis_notify_end(run->id);
 	sis_progress_end();
 	/* with a snapshot of its own it might fail for what others have removed */
-	if (!IsolationUsesXactSnapshot())
-		sis_retention();
+	cancel = IsolationUsesXactSnapshot() ? NULL : sis_retention();
+	if (cancel != NULL)
+		ReThrowError(cancel);
 }
 
 int64
@@ -521,42 +522,27 @@ log_error_phase(void *arg)
 	sis_runlog_failed(phase->run->id, &logged);
 }
 
-static void
-retention_phase(void *arg)
-{
-	(void) set_config_option("lock_timeout", LOG_LOCK_TIMEOUT,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-	sis_retention();
-}
-
-/* Not to be done is no failure of the run: the next one does it. */
-static void
-forget_what_is_due(void)
-{
-	ErrorData  *error = sis_attempt(retention_phase, NULL);
-
-	if (error != NULL)
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("could not remove what is kept no longer: %s",
-						error->message)));
-	sis_commit();
-}
-
 /*
  * Commits the end that has been logged, and tells of it.  Whoever hears of it
- * may run the sync at once.  Who cancels a run must not wait for more.
+ * may run the sync at once.  Who cancels a run must not wait for more, nor
+ * must run_due() go on with the next.
  */
 static void
 commit_end(Phase *phase, bool forget)
 {
+	ErrorData  *cancel = NULL;
+
 	sis_commit();
 	if (forget)
-		forget_what_is_due();
+	{
+		cancel = sis_retention();
+		sis_commit();
+	}
 	sis_progress_end();
 	sis_locks_release();
 	sis_notify_committing(phase->run->id);
+	if (cancel != NULL)
+		ReThrowError(cancel);
 }
 
 /*

@@ -125,6 +125,7 @@ sis_runlog_read(int64 run_id, SisPastRun *past)
 	char	   *sync,
 			   *note;
 
+	sis_check_version();
 	sis_param_int8(&params, run_id);
 	if (sis_exec_as_owner("SELECT r.sync, r.status, r.phase, r.dry_run, r.district_id, r.options_hash, "
 						  "r.source_as_of, r.note, r.kind, r.error_code, r.of_run, r.undone_by, "

@@ -76,6 +76,23 @@ load_mode(SisSync *sync)
 	}
 }
 
+void
+sis_check_version(void)
+{
+	char	   *version;
+
+	sis_exec_as_owner("SELECT extversion FROM pg_extension WHERE extname = 'sis_sync'",
+					  NULL, SPI_OK_SELECT);
+	version = sis_value(0, 1);
+	if (strcmp(version, SIS_SYNC_VERSION) != 0)
+		ereport(ERROR,
+				(sis_errcode(SIS_ERR_NOT_CONFIGURED),
+				 errmsg("extension \"sis_sync\" is of version %s in this database, its library of version %s",
+						version, SIS_SYNC_VERSION),
+				 errhint("Run ALTER EXTENSION sis_sync UPDATE; if that has been done, begin a new session.")));
+	pfree(version);
+}
+
 SisSync *
 sis_sync_load(const char *name)
 {
@@ -83,6 +100,7 @@ sis_sync_load(const char *name)
 	SisSync    *sync = palloc0(sizeof(SisSync));
 	SisParams	params = {0};
 
+	sis_check_version();
 	sis_param_text(&params, name);
 	if (sis_exec_as_owner("SELECT s.id, s.server, s.target_schema, s.restore_returning, "
 						  "s.all_schools, s.include_demographics, s.extra_columns, "
@@ -220,6 +238,12 @@ sis_guard_sync(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"guard_sync\" was not called as a trigger")));
+	/* what follows rests on the constraints of that table */
+	if (RelationGetRelid(trigger->tg_relation) !=
+		get_relname_relid("sync", get_namespace_oid("sis_sync", false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"guard_sync\" is for table sis_sync.sync only")));
 	desc = RelationGetDescr(trigger->tg_relation);
 	tuple = trigger->tg_trigtuple;
 

@@ -34,8 +34,14 @@ typedef struct SisSync
 } SisSync;
 
 /*
+ * SI009 when the tables and functions in the database are of another version
+ * than the library: their columns are not those that its statements name.
+ */
+extern void sis_check_version(void);
+
+/*
  * Reads a sync's settings, as the extension's owner, into the current
- * context.  SI009 when there is none of that name.
+ * context.  SI009 when there is none of that name, and as above.
  */
 extern SisSync *sis_sync_load(const char *name);
 

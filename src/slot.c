@@ -117,6 +117,15 @@ sis_slot_share(int slot)
 	return try_lock_mode(LOCK_SLOT, (uint32) slot, ShareLock, false);
 }
 
+void
+sis_slot_unshare(int slot)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_SLOT, (uint32) slot, LOCK_FIELD4);
+	(void) LockRelease(&tag, ShareLock, false);
+}
+
 char *
 sis_stage_leaf(SisRecordType type, int slot)
 {

@@ -40,8 +40,12 @@ extern void sis_slots_clear(const char *condition, const SisParams *params);
 /* Locks a slot again for a later step of the run; false if somebody has it. */
 extern bool sis_slot_lock(int slot, bool session);
 
-/* The same beside others who only look at its rows, for the transaction. */
+/*
+ * The same beside others who only look at its rows, for the transaction, or
+ * until it is given back: whoever may look must not keep runs from the slots.
+ */
 extern bool sis_slot_share(int slot);
+extern void sis_slot_unshare(int slot);
 
 /* ----------
  * One run per sync at a time (design, rule 5).  The lock tags are advisory

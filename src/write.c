@@ -7,7 +7,6 @@
 #include "base/progress.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "write.h"
@@ -144,7 +143,7 @@ int64
 sis_write_logged(const SisRun *run, SisRecordType type, const char *action,
 				 const char *sql, const SisParams *params)
 {
-	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+	DestReceiver *dest;
 	SisRelation written;
 	SisParams	log = {0};
 	TupleDesc	desc;
@@ -152,12 +151,6 @@ sis_write_logged(const SisRun *run, SisRecordType type, const char *action,
 
 	written.name = "written";
 	written.store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
-	SetTuplestoreDestReceiverParams(dest, written.store, CurrentMemoryContext,
-									false, NULL, NULL);
-	n = (int64) write_joining(run, type, sql, params, dest,
-							  SPI_OK_UPDATE_RETURNING);
-	dest->rDestroy(dest);
-
 	desc = CreateTemplateTupleDesc(5);
 	TupleDescInitEntry(desc, 1, "source_id", TEXTOID, -1, 0);
 	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
@@ -165,6 +158,10 @@ sis_write_logged(const SisRun *run, SisRecordType type, const char *action,
 	TupleDescInitEntry(desc, 3, "before", TEXTOID, -1, 0);
 	TupleDescInitEntry(desc, 4, "row_run", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, 5, "row_fingerprint", INT8OID, -1, 0);
+	dest = sis_store_receiver(written.store, CurrentMemoryContext, desc);
+	n = (int64) write_joining(run, type, sql, params, dest,
+							  SPI_OK_UPDATE_RETURNING);
+	dest->rDestroy(dest);
 	sis_register_store(written.name, written.store, desc, (double) n);
 	sis_param_int8(&log, run->id);
 	sis_param_text(&log, sis_record_desc(type)->name);

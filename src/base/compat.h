@@ -24,9 +24,11 @@
 #error "sis_sync needs libcurl 7.87 or newer"
 #endif
 
-/* said by newer ones only */
-#if defined(LIBCURL_VERSION_NUM) && LIBCURL_VERSION_NUM < 0x080600
-#define CURLE_TOO_LARGE 100
+/* libcurl's "too large", which it has since 8.6 */
+#if defined(LIBCURL_VERSION_NUM) && LIBCURL_VERSION_NUM >= 0x080600
+#define sis_curl_is_too_large(result)	((result) == CURLE_TOO_LARGE)
+#else
+#define sis_curl_is_too_large(result)	false
 #endif
 
 #if PG_VERSION_NUM >= 160000

@@ -480,17 +480,26 @@ sis_unregister_store(const char *name)
 	(void) SPI_unregister_relation(name);
 }
 
+DestReceiver *
+sis_store_receiver(Tuplestorestate *store, MemoryContext cxt, TupleDesc desc)
+{
+	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+
+	SetTuplestoreDestReceiverParams(dest, store, cxt, false, desc,
+									"a column of the roster has changed its type during the run");
+	return dest;
+}
+
 SisRelation
 sis_relation_open(const char *name, TupleDesc desc, const char *sql,
 				  const SisParams *params)
 {
 	SisRelation relation;
-	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+	DestReceiver *dest;
 
 	relation.name = name;
 	relation.store = tuplestore_begin_heap(false, false, Max(work_mem / 8, 64));
-	SetTuplestoreDestReceiverParams(dest, relation.store, CurrentMemoryContext,
-									false, NULL, NULL);
+	dest = sis_store_receiver(relation.store, CurrentMemoryContext, desc);
 	sis_select_into(sql, params, dest);
 	dest->rDestroy(dest);
 	sis_register_store(name, relation.store, desc,

@@ -112,6 +112,15 @@ extern void sis_register_store(const char *name, Tuplestorestate *store,
 extern void sis_unregister_store(const char *name);
 
 /*
+ * A receiver that puts rows into a store which is, or will be, registered with
+ * desc.  Rows of other types are an error: what a statement returns of a roster
+ * has the roster's types, and those may change under way (an application's
+ * trigger may alter another table), while the store's reader trusts desc.
+ */
+extern DestReceiver *sis_store_receiver(Tuplestorestate *store,
+										MemoryContext cxt, TupleDesc desc);
+
+/*
  * A relation of our own for later statements of this SPI level: the rows of a
  * SELECT, in a tuplestore registered under the name.
  */

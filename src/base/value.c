@@ -152,21 +152,36 @@ sis_is_password_name(const char *name)
 	return false;
 }
 
+void
+sis_hide_controls(char *text, int len, bool keep_lines)
+{
+	for (int i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) text[i];
+
+		if ((c < 0x20 && !(keep_lines && c == '\n')) || c == 0x7F)
+			text[i] = '?';
+		/* U+0080 to U+009F, which some terminals obey */
+		else if (c == 0xC2 && i + 1 < len && (unsigned char) text[i + 1] < 0xA0)
+			text[i] = text[i + 1] = '?';
+	}
+}
+
+char *
+sis_one_line(const char *text)
+{
+	char	   *copy = pstrdup(text);
+
+	sis_hide_controls(copy, (int) strlen(copy), false);
+	return copy;
+}
+
 char *
 sis_printable(const char *id)
 {
 	int			len = pg_mbcliplen(id, strlen(id), MAX_PRINTED_BYTES);
 	char	   *copy = pnstrdup(id, len);
 
-	for (int i = 0; i < len; i++)
-	{
-		unsigned char c = (unsigned char) copy[i];
-
-		if (c < 0x20 || c == 0x7F)
-			copy[i] = '?';
-		/* U+0080 to U+009F, which some terminals obey */
-		else if (c == 0xC2 && i + 1 < len && (unsigned char) copy[i + 1] < 0xA0)
-			copy[i] = copy[i + 1] = '?';
-	}
+	sis_hide_controls(copy, len, false);
 	return copy;
 }

@@ -30,6 +30,12 @@ extern bool sis_read_boolean(SisValue text, bool *out);
  */
 extern bool sis_is_password_name(const char *name);
 
+/* Replaces control characters by "?", in place; line feeds may stay. */
+extern void sis_hide_controls(char *text, int len, bool keep_lines);
+
+/* A text of any length without them, in the current memory context. */
+extern char *sis_one_line(const char *text);
+
 /*
  * An ID from a source, fit to stand in an error: control characters become
  * "?", and it is cut after a hundred bytes.  In the current memory context.

@@ -297,8 +297,8 @@ finish(SisTransfer *transfer, SisEnd end)
 static bool
 is_bomb(const SisTransfer *transfer)
 {
-	return transfer->handle.result == CURLE_WRITE_ERROR ||
-		transfer->handle.result == CURLE_TOO_LARGE ||
+	return sis_curl_is_too_large(transfer->handle.result) ||
+		transfer->handle.result == CURLE_WRITE_ERROR ||
 		(transfer->handle.result == CURLE_OUT_OF_MEMORY &&
 		 transfer->is_paused);
 }

@@ -17,6 +17,9 @@
 #	opening		for a table of the roster, before the source is read
 #	table		for a table of the roster, before it is compared and written
 #	row			for a row that the run changes
+# and with Hold->new($node, $db, late => 1):
+#	log			in a trigger on the log, when it is to say that all went well
+#	commit		in a deferred trigger of the application
 #
 # A prepared transaction holds the locks, and so the cluster needs
 # max_prepared_transactions = 1: a shutdown ends sessions in any order, and
@@ -30,7 +33,7 @@ use SisTest;
 our @MOMENTS = qw(slot fold verify apply archive opening table row);
 
 # Keys of advisory locks
-my %KEY = (planner => 1, apply => 2, archive => 3);
+my %KEY = (planner => 1, apply => 2, archive => 3, log => 4, commit => 5);
 
 my %LOCK = (
 	slot => 'LOCK TABLE sis_sync.stage_student IN SHARE MODE',
@@ -38,6 +41,8 @@ my %LOCK = (
 	verify => "SELECT pg_advisory_xact_lock($KEY{planner})",
 	apply => "SELECT pg_advisory_xact_lock($KEY{apply})",
 	archive => "SELECT pg_advisory_xact_lock($KEY{archive})",
+	log => "SELECT pg_advisory_xact_lock($KEY{log})",
+	commit => "SELECT pg_advisory_xact_lock($KEY{commit})",
 	opening => 'LOCK TABLE roster.course IN ACCESS EXCLUSIVE MODE',
 	table => 'LOCK TABLE roster.course IN SHARE ROW EXCLUSIVE MODE',
 	row => 'SELECT 1 FROM roster.student FOR UPDATE');
@@ -45,7 +50,7 @@ my %LOCK = (
 # Puts into the roster of the database what a run will wait in.
 sub new
 {
-	my ($class, $node, $db) = @_;
+	my ($class, $node, $db, %opt) = @_;
 
 	$node->run($db, qq{
 		CREATE FUNCTION public.hold_planner() RETURNS boolean IMMUTABLE
@@ -67,6 +72,13 @@ sub new
 		CREATE TRIGGER hold_archive BEFORE UPDATE ON roster.student FOR EACH ROW
 		  WHEN (new.archived_at IS NOT NULL)
 		  EXECUTE FUNCTION public.hold_writer('$KEY{archive}')});
+	$node->run($db, qq{
+		CREATE TRIGGER hold_log BEFORE UPDATE ON sis_sync.run FOR EACH ROW
+		  WHEN (new.status = 'succeeded')
+		  EXECUTE FUNCTION public.hold_writer('$KEY{log}');
+		CREATE CONSTRAINT TRIGGER hold_commit AFTER UPDATE ON roster.student
+		  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+		  EXECUTE FUNCTION public.hold_writer('$KEY{commit}')}) if $opt{late};
 	return bless { node => $node, db => $db }, $class;
 }
 

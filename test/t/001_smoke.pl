@@ -10,7 +10,7 @@ my $db = $node->fresh_db('smoke');
 my $dir = $node->dir('district');
 
 is($node->value($db, q{SELECT extversion FROM pg_extension WHERE extname = 'sis_sync'}),
-	'1.0', 'the extension is there');
+	'1.1', 'the extension is there');
 is_deeply(
 	$node->rows($db, q{SELECT tablename FROM pg_tables WHERE schemaname = 'roster' ORDER BY 1}),
 	[ map { [$_] } sort @types ],

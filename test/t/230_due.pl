@@ -120,7 +120,7 @@ sub since
 sub run_due
 {
 	my ($arguments, %opt) = @_;
-	my ($out, $err, $code) = $node->try($db, "CALL sis_sync.run_due($arguments)", %opt);
+	my ($out, $err, $code) = $node->try($db, "SET client_min_messages = warning; CALL sis_sync.run_due($arguments)", %opt);
 
 	is($code, 0, "run_due($arguments) ends well") or diag($err);
 	return $err;
@@ -149,6 +149,22 @@ $node->run($db, q{UPDATE sis_sync.sync SET next_run_at = NULL WHERE name = 'hand
 run_due('');
 is(since($last), 'hand succeeded, hand succeeded, hand succeeded', 'next_run_at set to NULL: now');
 is($node->value($db, q{SELECT round(extract(epoch FROM next_run_at - now()) / 3600) FROM sis_sync.sync WHERE name = 'hand'}), 24, 'and from now on at this time');
+
+# Summer time begins at its next regular time, which is then an hour later on the
+# clock, once: next_run_at stays where it is until the day after.
+$last = queue(spring => 1);
+my ($day_of_year, $hour, $regular) = split /\|/, $node->value($db, q{SELECT to_char(t, 'FMDDD|FMHH24|YYYY-MM-DD HH24:MI')
+	FROM (SELECT date_trunc('hour', now() AT TIME ZONE 'UTC') + interval '6 hours 15 minutes' AS t) x});
+my $leap = $node->value($db, "SELECT to_char('$regular'::timestamp, 'YYYY-12-31')::date - to_char('$regular'::timestamp, 'YYYY-01-01')::date");
+my $zone = sprintf 'AAA0BBB-1,%d/%d,%d/0', $day_of_year - 1, $hour, ($day_of_year + 59) % $leap;
+$node->run($db, "UPDATE sis_sync.sync SET timezone = '$zone', next_run_at = '$regular+00'::timestamptz - interval '2 days' WHERE name = 'spring'");
+run_due('');
+is(since($last), 'spring succeeded', 'before summer time begins');
+my $spring = q{SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') FROM sis_sync.due WHERE sync = 'spring'};
+is($node->value($db, $spring), $regular, 'due when the clock has just gone forward');
+$node->run($db, "INSERT INTO sis_sync.run (sync, status, started_at, finished_at) VALUES ('spring', 'succeeded', '$regular+00', '$regular+00')");
+is($node->value($db, $spring), $node->value($db, "SELECT to_char('$regular'::timestamp + interval '23 hours', 'YYYY-MM-DD HH24:MI')"),
+	'and at the old time on the clock the day after');
 
 # ----------
 # Failures

@@ -55,8 +55,13 @@ my @NIGHTS = (
 			student => 'archived 81, unchanged 404, to_archive 0, in_force 404, allowed 40',
 			staff => 'unchanged 48, frozen 2',
 			enrollment => 'archived 630, unchanged 848, frozen 210, in_force 848' } ],
+	# School 3 is retired after that night, and this is undone (see %after).
 	[ '21 August', 'succeeded', nothing => {
 			student => 'unchanged 404', enrollment => 'unchanged 848' } ],
+	[ '22 August', 'succeeded', nothing => {
+			school => 'unchanged 4, frozen 1', section => 'unchanged 40, frozen 10',
+			student => 'unchanged 404', staff => 'unchanged 48, frozen 2',
+			enrollment => 'unchanged 848, frozen 210' } ],
 	# 3 leave with 6 enrollments, 4 come with 8, 6 have another phone
 	[ '10 September', 'succeeded', september => {
 			student => 'created 4, updated 6, archived 3, unchanged 395, to_archive 3, in_force 404',
@@ -202,6 +207,32 @@ my %before = (
 	});
 
 # ----------
+# What happens after a night: what is left of school 3 is archived, which is
+# what was frozen: itself, its 10 sections with their 10 * (20 + 1) enrollments,
+# and 2 staff.  All 100 students and the other 8 are at school 1.
+# ----------
+my %after = ('21 August' => sub {
+	my $was = $s->active;
+	my %left = (school => 1, section => 10, staff => 2, enrollment => 210);
+
+	is($s->call(q{CALL sis_sync.retire_school('year', '0103', 'merged into 0101')}), undef,
+		'school 3 is retired');
+	$s->all_counts_are('retired', 'archived', %left);
+	is($s->last_run->{note},
+		'School "0103" was retired (merged into 0101): 0 students and 223 other records were archived.',
+		'the note says what was archived');
+	is_deeply($s->active, { %$was, map { $_ => $was->{$_} - $left{$_} } keys %left },
+		'and nothing else is');
+	is($s->value(q{SELECT count(*) FROM <roster>.student WHERE sync_id = <id> AND archived_at IS NULL
+		AND source_id IN ('} . join("','", @of_three) . q{')}), 100,
+		'the 100 students who have moved are still there');
+
+	is($s->call('CALL sis_sync.undo(' . $s->last_run->{id} . ')'), undef, 'that is undone');
+	$s->all_counts_are('undone', 'restored', %left);
+	is_deeply($s->active, $was, 'and all is there again');
+});
+
+# ----------
 # The nights
 # ----------
 sub check_counts
@@ -248,6 +279,7 @@ for my $night (@NIGHTS)
 		"$title: and the note says so") if $event eq 'nonsense';
 	like($s->last_run->{note}, qr/were not archived: today lies in the window "no_archive"/,
 		"$title: the note") if $title =~ /June/;
+	$after{$title}->() if $after{$title};
 }
 
 # What is there in the end: 404 - 3 + 4 students in three schools and a new

@@ -134,16 +134,25 @@ goes_on('promoted', $standby, staged => 0);
 $standby->stop;
 
 # ----------
-# pg_upgrade in place
+# pg_upgrade in place; to a newer server where NEW_PG_CONFIG names one, as
+# test/pg_upgrade does
 # ----------
+my $old_bindir = SisTest::bindir();
+if (my $pg_config = $ENV{NEW_PG_CONFIG})
+{
+	chomp($SisTest::BINDIR = `$pg_config --bindir`);
+}
 my $new = SisTest->new;
 my $here = Cwd::getcwd();
 chdir $new->{top} or die $!;
-command('pg_upgrade', $node->program('pg_upgrade'), '-b', SisTest::bindir(), '-B', SisTest::bindir(),
+command('pg_upgrade', $new->program('pg_upgrade'), '-b', $old_bindir, '-B', SisTest::bindir(),
 	'-d', "$node->{top}/data", '-D', "$new->{top}/data", '-s', $new->{top},
 	'-p', $node->port, '-P', $new->port, '--link');
 chdir $here;
 $new->start;
+my ($from, $to) = map { `$_/postgres --version` =~ /(\d+)/ } $old_bindir, SisTest::bindir();
+like($new->value('postgres', 'SHOW server_version'), qr/^$to\b/, "upgraded: from $from to $to");
+cmp_ok($to, '>', $from, 'upgraded: to a newer server') if $ENV{NEW_PG_CONFIG};
 my $kept = $new->value($db, "SELECT count(*) FROM sis_sync.stage_student WHERE run_id = $staged");
 note "pg_upgrade has kept $kept staged rows";
 goes_on('upgraded', $new, staged => $kept > 0);

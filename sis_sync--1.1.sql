@@ -1,4 +1,4 @@
-/* sis_sync--1.0.sql: what CREATE EXTENSION makes (design, section 3) */
+/* sis_sync--1.1.sql: what CREATE EXTENSION makes (design, section 3) */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION sis_sync" to load this file. \quit
@@ -25,13 +25,12 @@ COMMENT ON SCHEMA sis_sync IS 'settings, staging and log of sis_sync';
 
 CREATE TABLE sis_sync.sync (
   id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-  name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
-  server text NOT NULL,
-  target_schema text NOT NULL DEFAULT 'roster',
-  run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
-                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval),
-  next_run_at timestamptz
-    CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
+  -- no control characters: these names are printed on terminals, and in statements to be pasted
+  name text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''
+                               AND name OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  server text NOT NULL CHECK (server OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
+  target_schema text NOT NULL DEFAULT 'roster'
+    CHECK (target_schema OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
   deletion_threshold numeric NOT NULL DEFAULT 10
     CHECK (deletion_threshold OPERATOR(pg_catalog.>=) 0
            AND deletion_threshold OPERATOR(pg_catalog.<=) 100),
@@ -42,6 +41,21 @@ CREATE TABLE sis_sync.sync (
   reject_threshold numeric NOT NULL DEFAULT 5
     CHECK (reject_threshold OPERATOR(pg_catalog.>=) 0
            AND reject_threshold OPERATOR(pg_catalog.<=) 100),
+  restore_returning boolean NOT NULL DEFAULT true,
+  all_schools boolean NOT NULL DEFAULT false,
+  include_demographics boolean NOT NULL DEFAULT false,
+  extra_columns text[] NOT NULL DEFAULT '{}',
+  timezone text NOT NULL DEFAULT 'UTC',
+  run_every interval CHECK (run_every OPERATOR(pg_catalog.>) '0'::pg_catalog.interval
+                            AND run_every OPERATOR(pg_catalog.<=) '366 days'::pg_catalog.interval
+                            -- no negative part: times it a large number, a month less 29 days leaves the calendar
+                            AND pg_catalog.date_part('year', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('month', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('day', run_every) OPERATOR(pg_catalog.>=) 0
+                            AND pg_catalog.date_part('epoch', run_every OPERATOR(pg_catalog.-)
+                                  pg_catalog.date_trunc('day', run_every)) OPERATOR(pg_catalog.>=) 0),
+  next_run_at timestamptz
+    CHECK (next_run_at OPERATOR(pg_catalog.>=) '2000-01-01 00:00+00'::pg_catalog.timestamptz),
   update_threshold numeric
     CHECK (update_threshold OPERATOR(pg_catalog.>=) 0
            AND update_threshold OPERATOR(pg_catalog.<=) 100),
@@ -54,16 +68,18 @@ CREATE TABLE sis_sync.sync (
   hold text NOT NULL DEFAULT 'sync'
     CHECK (hold OPERATOR(pg_catalog.=) ANY (ARRAY['sync', 'school'])),
   keep_emptied_columns boolean NOT NULL DEFAULT false,
-  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0),
-  restore_returning boolean NOT NULL DEFAULT true,
-  all_schools boolean NOT NULL DEFAULT false,
-  include_demographics boolean NOT NULL DEFAULT false,
-  extra_columns text[] NOT NULL DEFAULT '{}',
-  timezone text NOT NULL DEFAULT 'UTC',
+  max_age_hours integer CHECK (max_age_hours OPERATOR(pg_catalog.>) 0
+                               AND max_age_hours OPERATOR(pg_catalog.<=) 87600),
   keep_values interval NOT NULL DEFAULT '30 days'
-    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval),
+    CHECK (keep_values OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+           -- what one sync keeps for ever must not end the calendar, and with it the tidying of all
+           AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_values)
+               OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp),
   keep_staged interval NOT NULL DEFAULT '7 days'
-    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval)
+    CHECK (keep_staged OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval
+           -- what one sync keeps for ever must not end the calendar, and with it the tidying of all
+           AND ('2000-01-01'::pg_catalog.timestamp OPERATOR(pg_catalog.-) keep_staged)
+               OPERATOR(pg_catalog.>=) '1000-01-01'::pg_catalog.timestamp)
 );
 COMMENT ON TABLE sis_sync.sync IS 'one row per sync: where a district''s data comes from and how much of it may be archived in a night';
 COMMENT ON COLUMN sis_sync.sync.id IS 'stands in every roster row as sync_id; never changes';
@@ -91,7 +107,8 @@ COMMENT ON COLUMN sis_sync.sync.keep_staged IS 'how long staged rows are kept, i
 
 CREATE TABLE sis_sync.sync_school (
   sync text NOT NULL REFERENCES sis_sync.sync (name) ON UPDATE CASCADE ON DELETE CASCADE,
-  school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''),
+  school_id text NOT NULL CHECK (pg_catalog.btrim(school_id) OPERATOR(pg_catalog.<>) ''
+                                 AND school_id OPERATOR(pg_catalog.!~) '[\u0001-\u001f\u007f-\u009f]'),
   app_school text,
   active boolean NOT NULL DEFAULT true,
   retired_run bigint,
@@ -185,7 +202,10 @@ CREATE TABLE sis_sync.run (
   purged_at timestamptz
 );
 CREATE INDEX run_sync_id_idx ON sis_sync.run (sync, id);
-CREATE INDEX run_not_purged_idx ON sis_sync.run (started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_not_purged_idx ON sis_sync.run (sync, started_at) WHERE purged_at IS NULL;
+CREATE INDEX run_running_idx ON sis_sync.run (sync, id) WHERE status OPERATOR(pg_catalog.=) 'running';
+CREATE INDEX run_failed_idx ON sis_sync.run (sync, id)
+  WHERE status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'interrupted']);
 COMMENT ON TABLE sis_sync.run IS 'one row per run: how it went, and in whose words it failed';
 COMMENT ON COLUMN sis_sync.run.kind IS 'sync: from the source; undo: puts back what another run did; rekey: gives records the new IDs that another run found; retire: archives what is left of a school; erase: removes people';
 COMMENT ON COLUMN sis_sync.run.of_run IS 'the run that an undo or a rekey is about';
@@ -212,12 +232,12 @@ CREATE TABLE sis_sync.run_count (
   restored bigint NOT NULL DEFAULT 0,
   manual bigint NOT NULL DEFAULT 0,
   frozen bigint NOT NULL DEFAULT 0,
-  to_update bigint NOT NULL DEFAULT 0,
   to_archive bigint NOT NULL DEFAULT 0,
   archived bigint NOT NULL DEFAULT 0,
   in_force bigint NOT NULL DEFAULT 0,
   allowed bigint NOT NULL DEFAULT 0,
   staged_rows bigint NOT NULL DEFAULT 0,
+  to_update bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (run_id, record_type)
 );
 COMMENT ON TABLE sis_sync.run_count IS 'what a run did, by record type';
@@ -498,6 +518,8 @@ COMMENT ON COLUMN sis_sync.health.source_as_of IS 'how new the source was at the
 COMMENT ON COLUMN sis_sync.health.source_too_old IS 'true: that is more than max_age_hours ago';
 COMMENT ON COLUMN sis_sync.health.held_records IS 'records that held_run held back: they wait for approve() or rekey()';
 COMMENT ON COLUMN sis_sync.health.held_approved IS 'true: approved, and the next run will let them go';
+
+-- ---------------------------------------------------------------------------
 -- When syncs are due
 -- ---------------------------------------------------------------------------
 
@@ -570,6 +592,146 @@ COMMENT ON VIEW sis_sync.due IS 'when run_due() will take each sync that has run
 COMMENT ON COLUMN sis_sync.due.due_at IS 'next_run_at, or later when a run since then has ended; -infinity: as soon as possible';
 COMMENT ON COLUMN sis_sync.due.regular_at IS 'its next time after the last run, were that one not to be tried again';
 COMMENT ON COLUMN sis_sync.due.failures IS 'runs since the last success that failed or broke off';
+
+-- ---------------------------------------------------------------------------
+-- What the columns above do not say beside their tables, so that \d+ does
+-- ---------------------------------------------------------------------------
+
+COMMENT ON SEQUENCE sis_sync.sync_id_seq IS 'numbers of sync.id';
+COMMENT ON SEQUENCE sis_sync.run_id_seq IS 'numbers of run.id';
+COMMENT ON SEQUENCE sis_sync.reject_id_seq IS 'numbers of reject.id';
+COMMENT ON SEQUENCE sis_sync.change_id_seq IS 'numbers of change.id';
+
+COMMENT ON COLUMN sis_sync.sync.name IS 'what people and all other tables call it; may be changed';
+COMMENT ON COLUMN sis_sync.sync_school.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.sync_school.school_id IS 'the school, by the district''s own ID (sis_id) or by the source''s (source_id)';
+COMMENT ON COLUMN sis_sync.sync_school.app_school IS 'the application''s school for it; comes to roster.school.app_school with the next run';
+COMMENT ON COLUMN sis_sync.sync_threshold.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.sync_threshold.record_type IS 'the type it is for';
+COMMENT ON COLUMN sis_sync.sync_threshold.percent IS 'counts in place of deletion_threshold; 0: no record may go, 100: all may';
+COMMENT ON COLUMN sis_sync.sync_threshold.valid_until IS 'until when; NULL: for good';
+COMMENT ON COLUMN sis_sync.sync_window.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.sync_state.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.sync_state.district_id IS 'the district that was first synced; another one ends in SI002; NULL: not known';
+COMMENT ON COLUMN sis_sync.sync_state.source_as_of IS 'how new the source was; an older one ends in SI007; NULL: not known';
+COMMENT ON COLUMN sis_sync.sync_state.options_hash IS 'of the server''s options then: source_as_of is compared only while they are the same';
+COMMENT ON COLUMN sis_sync.emptied_column.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.emptied_column.record_type IS 'the type that has the column';
+COMMENT ON COLUMN sis_sync.emptied_column.column_name IS 'the roster''s column';
+
+COMMENT ON COLUMN sis_sync.run.id IS 'the run''s number: run_id elsewhere, created_run and so on in the roster';
+COMMENT ON COLUMN sis_sync.run.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.run.started_at IS 'when it began';
+COMMENT ON COLUMN sis_sync.run.finished_at IS 'when it ended; NULL: not yet, or unnoticed';
+COMMENT ON COLUMN sis_sync.run.status IS 'running, succeeded, failed; interrupted: its session ended before it did';
+COMMENT ON COLUMN sis_sync.run.dry_run IS 'true: nothing was to be written';
+COMMENT ON COLUMN sis_sync.run.error_code IS 'SQLSTATE of the error it ended in: SI001 and so on, or one of PostgreSQL''s';
+COMMENT ON COLUMN sis_sync.run.message IS 'that error''s message';
+COMMENT ON COLUMN sis_sync.run.detail IS 'its detail';
+COMMENT ON COLUMN sis_sync.run.hint IS 'its hint';
+COMMENT ON COLUMN sis_sync.run.run_by IS 'the role whose session it was';
+COMMENT ON COLUMN sis_sync.run.source_as_of IS 'how new the source was: its newest file, or what the service says; NULL: it does not tell';
+COMMENT ON COLUMN sis_sync.run.district_id IS 'the district that the source says it is; NULL: it does not tell';
+COMMENT ON COLUMN sis_sync.run.options_hash IS 'of the server''s options';
+COMMENT ON COLUMN sis_sync.run_count.run_id IS 'the run';
+COMMENT ON COLUMN sis_sync.run_count.record_type IS 'the type counted';
+COMMENT ON COLUMN sis_sync.run_count.rows_read IS 'rows of the source that were read for it';
+COMMENT ON COLUMN sis_sync.run_count.rejected IS 'rows that were not taken: see reject';
+COMMENT ON COLUMN sis_sync.run_count.created IS 'records created';
+COMMENT ON COLUMN sis_sync.run_count.updated IS 'records updated';
+COMMENT ON COLUMN sis_sync.run_count.unchanged IS 'records received that are as on record';
+COMMENT ON COLUMN sis_sync.run_count.restored IS 'archived records that returned';
+COMMENT ON COLUMN sis_sync.run_count.archived IS 'records archived, those that count against no threshold included';
+COMMENT ON COLUMN sis_sync.run_school.run_id IS 'the run';
+COMMENT ON COLUMN sis_sync.run_school.school_source_id IS 'source_id of the school';
+COMMENT ON COLUMN sis_sync.run_school.record_type IS 'the type judged';
+COMMENT ON COLUMN sis_sync.run_school.to_archive IS 'A: its records that are gone and count';
+COMMENT ON COLUMN sis_sync.run_school.in_force IS 'N: its records in force';
+COMMENT ON COLUMN sis_sync.run_school.percent IS 'the percent that counted';
+COMMENT ON COLUMN sis_sync.run_school.allowed IS 'how many might be archived';
+COMMENT ON COLUMN sis_sync.run_school.tripped IS 'true: more than that were gone';
+COMMENT ON COLUMN sis_sync.reject.id IS 'number of the reject';
+COMMENT ON COLUMN sis_sync.reject.run_id IS 'the run';
+COMMENT ON COLUMN sis_sync.reject.record_type IS 'the type it was read for';
+COMMENT ON COLUMN sis_sync.reject.source IS 'file or collection';
+COMMENT ON COLUMN sis_sync.reject.line IS 'line of the file, or number in the collection, from 1';
+COMMENT ON COLUMN sis_sync.reject.source_id IS 'the row''s ID; NULL: it cannot be read, and the type archives nothing that night';
+COMMENT ON COLUMN sis_sync.reject.column_name IS 'the source''s name of the column at fault; NULL: the row as a whole';
+COMMENT ON COLUMN sis_sync.reject.reason IS 'what is wrong, without values';
+COMMENT ON COLUMN sis_sync.reject."row" IS 'the row''s mapped columns as they came (personal data)';
+COMMENT ON COLUMN sis_sync.change.id IS 'number of the change';
+COMMENT ON COLUMN sis_sync.change.run_id IS 'the run that made it';
+COMMENT ON COLUMN sis_sync.change.record_type IS 'the type of the record';
+COMMENT ON COLUMN sis_sync.change.source_id IS 'the record''s ID since the change';
+COMMENT ON COLUMN sis_sync.change.action IS 'update, restore, archive, rekey';
+COMMENT ON COLUMN sis_sync.change.reason IS 'why it was archived';
+COMMENT ON COLUMN sis_sync.change.before IS 'previous values of the columns that changed (personal data)';
+COMMENT ON COLUMN sis_sync.pending_archive.run_id IS 'the run that held it back';
+COMMENT ON COLUMN sis_sync.pending_archive.record_type IS 'the type of the record';
+COMMENT ON COLUMN sis_sync.pending_archive.source_id IS 'the record';
+COMMENT ON COLUMN sis_sync.pending_archive.school_source_id IS 'its school; NULL: its type has none';
+COMMENT ON COLUMN sis_sync.pending_archive.reason IS 'why it would go: not in the feed, deleted in the source, left scope, goes with its end';
+COMMENT ON COLUMN sis_sync.approval.run_id IS 'the run whose records may go, or as many of whose updates may be made';
+COMMENT ON COLUMN sis_sync.approval.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.approval.reason IS 'why, in the words of who approved';
+COMMENT ON COLUMN sis_sync.approval.approved_by IS 'the role that approved';
+COMMENT ON COLUMN sis_sync.approval.approved_at IS 'when';
+COMMENT ON COLUMN sis_sync.approval.spent_at IS 'when it was used';
+COMMENT ON COLUMN sis_sync.rekey_pair.run_id IS 'the run that found it';
+COMMENT ON COLUMN sis_sync.rekey_pair.record_type IS 'student or staff';
+COMMENT ON COLUMN sis_sync.rekey_pair.old_source_id IS 'ID on record';
+COMMENT ON COLUMN sis_sync.rekey_pair.new_source_id IS 'ID in the source now';
+COMMENT ON COLUMN sis_sync.skipped.run_id IS 'the undo or rekey';
+COMMENT ON COLUMN sis_sync.skipped.record_type IS 'the type of the record';
+COMMENT ON COLUMN sis_sync.skipped.source_id IS 'the record';
+COMMENT ON COLUMN sis_sync.skipped.reason IS 'why it was left';
+COMMENT ON COLUMN sis_sync.pending_delete.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.pending_delete.record_type IS 'the type of the record';
+COMMENT ON COLUMN sis_sync.pending_delete.source_id IS 'the record';
+COMMENT ON COLUMN sis_sync.pending_delete.run_id IS 'the run in which the package named it';
+COMMENT ON COLUMN sis_sync.pending_delete.school_source_id IS 'of a record that has moved: its school now';
+COMMENT ON COLUMN sis_sync.pending_delete.school_source_ids IS 'of a record that has moved: its schools now';
+COMMENT ON COLUMN sis_sync.stage_slot.slot IS '0 to 15: the partitions stage_student_00 and so on';
+COMMENT ON COLUMN sis_sync.stage_slot.run_id IS 'the run whose rows stand there; NULL: none';
+COMMENT ON COLUMN sis_sync.stage_slot.sync IS 'name of its sync';
+COMMENT ON COLUMN sis_sync.stage_slot.taken_at IS 'when the run took it';
+
+COMMENT ON COLUMN sis_sync.rekey_match.run_id IS 'the run that found the pair';
+COMMENT ON COLUMN sis_sync.rekey_match.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.rekey_match.record_type IS 'student or staff';
+COMMENT ON COLUMN sis_sync.rekey_match.old_source_id IS 'ID on record';
+COMMENT ON COLUMN sis_sync.rekey_match.new_source_id IS 'ID in the source now';
+COMMENT ON COLUMN sis_sync.rekey_match.matched_on IS 'what both have, and nobody else';
+COMMENT ON COLUMN sis_sync.rekey_match.given_name IS 'of the new record';
+COMMENT ON COLUMN sis_sync.rekey_match.family_name IS 'of the new record';
+COMMENT ON COLUMN sis_sync.rekey_match.source IS 'file or collection of the new record';
+COMMENT ON COLUMN sis_sync.rekey_match.line IS 'where in it';
+COMMENT ON COLUMN sis_sync.progress.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.progress.run_id IS 'the run';
+COMMENT ON COLUMN sis_sync.progress.pid IS 'the session''s process; NULL: a prepared transaction holds the sync';
+COMMENT ON COLUMN sis_sync.progress.phase IS 'what it is doing: fetch, stage, verify, apply, archive, undo, rekey, retire, erase';
+COMMENT ON COLUMN sis_sync.progress.record_type IS 'the type under way; NULL: not told by type';
+COMMENT ON COLUMN sis_sync.progress.rows_done IS 'rows so far in this phase';
+COMMENT ON COLUMN sis_sync.progress.rows_total IS 'of how many; NULL: not known';
+COMMENT ON COLUMN sis_sync.progress.bytes_done IS 'bytes so far in this phase';
+COMMENT ON COLUMN sis_sync.progress.bytes_total IS 'of how many; NULL: not known';
+COMMENT ON COLUMN sis_sync.progress.percent IS 'of this phase: of the bytes where their total is known, else of the rows';
+COMMENT ON COLUMN sis_sync.progress.started_at IS 'when the run began';
+COMMENT ON COLUMN sis_sync.health.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.health.running IS 'true: a run goes on now';
+COMMENT ON COLUMN sis_sync.health.last_success IS 'the end of the last run that succeeded';
+COMMENT ON COLUMN sis_sync.health.last_success_run IS 'that run';
+COMMENT ON COLUMN sis_sync.health.last_failure IS 'the end of the last run that failed or was interrupted, also when a good one came after it';
+COMMENT ON COLUMN sis_sync.health.reason IS 'its failing reason, or Interrupted';
+COMMENT ON COLUMN sis_sync.health.error_code IS 'its SQLSTATE';
+COMMENT ON COLUMN sis_sync.health.last_failure_run IS 'that run';
+COMMENT ON COLUMN sis_sync.health.held_run IS 'the run that held records back';
+COMMENT ON COLUMN sis_sync.due.sync IS 'name of the sync';
+COMMENT ON COLUMN sis_sync.due.run_every IS 'as set in sync';
+COMMENT ON COLUMN sis_sync.due.next_run_at IS 'as set in sync';
+COMMENT ON COLUMN sis_sync.due.last_run IS 'the last run; dry runs do not count';
+COMMENT ON COLUMN sis_sync.due.last_status IS 'its status';
+COMMENT ON COLUMN sis_sync.due.last_error_code IS 'its SQLSTATE';
 
 -- ---------------------------------------------------------------------------
 -- What guards the settings
