@@ -148,7 +148,8 @@ $s->run_succeeds('side by side');
 
 	for my $one (@seen)
 	{
-		my $beside = grep { $_->{at} <= $one->{at} && $one->{at} < $_->{at} + $_->{took} } @seen;
+		# of the tenth of a second that each takes, the end may be noted late
+		my $beside = grep { $_->{at} <= $one->{at} && $one->{at} < $_->{at} + $_->{took} - 0.02 } @seen;
 		$most = $beside if $beside > $most;
 	}
 	cmp_ok($most, '<=', 3, 'three connections are three requests at a time');
