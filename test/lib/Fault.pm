@@ -614,9 +614,10 @@ sub _outcome
 	{
 		return "it ends in $seen" if !$error || $error->{sqlstate} !~ $pattern;
 		return "it ends in $seen" if $case->{message} && $error->{message} !~ $case->{message};
-		if ($outcome eq 'unlogged' || ($outcome eq 'any' && $status eq 'running'))
+		# an error before the run is in the log leaves none there
+		if ($outcome eq 'unlogged' || ($outcome eq 'any' && $status =~ /^(?:running|none)$/))
 		{
-			push @problems, "status $status" if $status ne 'running';
+			push @problems, "status $status" if $outcome eq 'unlogged' && $status ne 'running';
 		}
 		else
 		{
