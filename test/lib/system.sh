@@ -1,10 +1,13 @@
 # shellcheck shell=bash
-# What test/versions and test/pg_upgrade share: other releases of Debian, each
+# What test/versions, test/pg_upgrade and test/package share: other releases of Debian, each
 # in a fresh folder of its own (debootstrap) under $base, with the tree in
 # /srv/sis_sync.  Needs root and debootstrap.
 #
 # Each command runs in namespaces of its own: when they end, however they do,
 # its processes and its mounts are gone, and only the folder is to be removed.
+
+# shellcheck source=test/lib/mirror.sh
+. "$(dirname "${BASH_SOURCE[0]}")/mirror.sh"
 
 systems_begin() {
 	[ "$(id -u)" -eq 0 ] || { echo "${0##*/} must be run as root" >&2; exit 1; }
