@@ -36,7 +36,7 @@ find_pg_config() {
 # folders from where it stands itself, so its programs are copied, the rest is
 # links, and the folders that "make install" writes to are real ones.
 private_server() {
-	local pg=$work/pg bin lib share option dir
+	local pg=$work/pg bin lib share option dir entry
 	bin=$("$PG_CONFIG" --bindir)
 	lib=$("$PG_CONFIG" --pkglibdir)
 	share=$("$PG_CONFIG" --sharedir)
@@ -50,12 +50,15 @@ private_server() {
 		-exec ln -s {} "$pg$share/extension" \;
 	for option in includedir pkgincludedir includedir-server libdir; do
 		dir=$("$PG_CONFIG" "--$option")
-		if [ -d "$pg$dir" ] && [ ! -L "$pg$dir" ]; then
+		# there already, as a link or within one
+		[ ! "$pg$dir" -ef "$dir" ] || continue
+		if [ -d "$pg$dir" ]; then
 			# it is around another: what is not there yet
-			find "$dir" -mindepth 1 -maxdepth 1 -exec ln -s -t "$pg$dir" {} + 2>/dev/null
+			for entry in "$dir"/*; do
+				[ -e "$pg$dir/${entry##*/}" ] || ln -s "$entry" "$pg$dir"
+			done
 			continue
 		fi
-		[ ! -e "$pg$dir" ] || continue
 		mkdir -p "$pg${dir%/*}"
 		ln -s "$dir" "$pg$dir"
 	done
