@@ -52,15 +52,6 @@ take_counts(SisRun *run, SisStage *stage)
 		sis_run_note(run, "%s", sink->note.data);
 }
 
-/* Copies a failure's texts into the current memory context. */
-static void
-keep_failure(SisFailure *failure)
-{
-	failure->message = pstrdup(failure->message);
-	failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
-	failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
-}
-
 /* Puts what was fetched into the staging tables; allocates in cxt. */
 static void
 stage_fetched(SisRun *run, const SisProvider *provider, void *fetched,
@@ -116,7 +107,7 @@ sis_intake(SisRun *run, const SisSource *source, SisFailure *failure)
 	if (fetched != NULL)
 		stage_fetched(run, provider, fetched, cxt, failure);
 	if (failure->code != SIS_OK)
-		keep_failure(failure);
+		sis_failure_keep(failure);
 	MemoryContextDelete(cxt);
 	if (fetched != NULL)
 		sis_runlog_staged(run);
