@@ -126,7 +126,6 @@ sis_facts_common(SisExplained *ex)
 	sis_fact(ex, "role_literal",
 			 names_role ? quote_literal_cstr(ex->run_by) : "<ROLE>");
 	sis_fact_if(ex, "dry", run->dry_run);
-	sis_fact_if(ex, "written", written);
 	sis_fact_if(ex, "restores", sync->restore_returning);
 	sis_fact(ex, "taken", taken);
 	sis_fact_count(ex, "archived", written ? count_archived(run) : 0);

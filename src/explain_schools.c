@@ -63,7 +63,6 @@ facts_received(SisExplained *ex, int64 run_id, int *nids)
 			appendStringInfo(&list, ": %s", sis_printable(name));
 	}
 	sis_fact(ex, "schools", n > 0 ? list.data : NULL);
-	sis_fact_count(ex, "schools_run", run_id);
 	return ids;
 }
 
