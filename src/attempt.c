@@ -52,7 +52,7 @@ sis_attempt_commit(void)
 }
 
 ErrorData *
-sis_attempt(void (*work) (void *), void *arg)
+sis_attempt_here(void (*work) (void *), void *arg)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -61,11 +61,8 @@ sis_attempt(void (*work) (void *), void *arg)
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		/* a connection of its own: an error forgets its named relations */
-		sis_connect(0);
 		MemoryContextSwitchTo(cxt);
 		work(arg);
-		SPI_finish();
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -79,4 +76,31 @@ sis_attempt(void (*work) (void *), void *arg)
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
 	return error;
+}
+
+typedef struct Work
+{
+	void		(*work) (void *arg);
+	void	   *arg;
+} Work;
+
+/* With a connection of its own: an error forgets its named relations. */
+static void
+work_connected(void *arg)
+{
+	Work	   *work = arg;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	sis_connect(0);
+	MemoryContextSwitchTo(cxt);
+	work->work(work->arg);
+	SPI_finish();
+}
+
+ErrorData *
+sis_attempt(void (*work) (void *), void *arg)
+{
+	Work		connected = {work, arg};
+
+	return sis_attempt_here(work_connected, &connected);
 }

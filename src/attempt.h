@@ -24,4 +24,7 @@ extern ErrorData *sis_attempt_commit(void);
  */
 extern ErrorData *sis_attempt(void (*work) (void *arg), void *arg);
 
+/* The same in the SPI connection that is open, with its named relations. */
+extern ErrorData *sis_attempt_here(void (*work) (void *arg), void *arg);
+
 #endif

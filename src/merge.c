@@ -10,7 +10,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
+#include "attempt.h"
 #include "base/progress.h"
 #include "hold.h"
 #include "merge.h"
@@ -18,8 +18,6 @@
 #include "scope.h"
 #include "slot.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "write.h"
 
 /* ----------
@@ -354,32 +352,30 @@ append_names(StringInfo sql, SisRecordType type, const char *prefix)
 		appendStringInfo(sql, ", %sapp_school", prefix);
 }
 
+typedef struct Create
+{
+	const SisRun *run;
+	SisRecordType type;
+	const char *sql;
+	const SisParams *params;
+	int64		created;
+} Create;
+
+static void
+create(void *arg)
+{
+	Create	   *it = arg;
+
+	it->created = (int64) sis_write(it->run, it->type, it->sql, it->params,
+									SPI_OK_INSERT);
+}
+
 /* Writes records unless one of them is there; then nothing is written. */
 static bool
-try_create(const SisRun *run, SisRecordType type, const char *sql,
-		   const SisParams *params, int64 *created)
+try_create(Create *it)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error = sis_attempt_here(create, it);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		*created = (int64) sis_write(run, type, sql, params, SPI_OK_INSERT);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
 	if (error != NULL && error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
 		ReThrowError(error);
 	return error == NULL;
@@ -390,7 +386,6 @@ create_records(SisRun *run, SisRecordType type, const SisTypeDelta *delta)
 {
 	SisParams	params = {0};
 	StringInfoData sql;
-	int64		created;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "INSERT INTO %s (sync_id", run->roster->tables[type]);
@@ -407,8 +402,13 @@ create_records(SisRun *run, SisRecordType type, const SisTypeDelta *delta)
 	 * Where nothing was stored a moment ago there will hardly be anything now,
 	 * and ON CONFLICT takes a fourth of the time of a first load.
 	 */
-	if (delta->first && try_create(run, type, sql.data, &params, &created))
-		return created;
+	if (delta->first)
+	{
+		Create		it = {run, type, sql.data, &params, 0};
+
+		if (try_create(&it))
+			return it.created;
+	}
 	appendStringInfoString(&sql, " ON CONFLICT (sync_id, source_id) DO NOTHING");
 	return (int64) sis_write(run, type, sql.data, &params, SPI_OK_INSERT);
 }
