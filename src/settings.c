@@ -96,7 +96,6 @@ sis_check_version(void)
 SisSync *
 sis_sync_load(const char *name)
 {
-	MemoryContext cxt = CurrentMemoryContext;
 	SisSync    *sync = palloc0(sizeof(SisSync));
 	SisParams	params = {0};
 
@@ -113,7 +112,6 @@ sis_sync_load(const char *name)
 				 errmsg("sync \"%s\" does not exist", name),
 				 errhint("Set it up with INSERT INTO sis_sync.sync (name, server) VALUES (%s, ...).",
 						 quote_literal_cstr(name))));
-	MemoryContextSwitchTo(cxt); /* SPI leaves us in its own */
 	sync->name = pstrdup(name);
 	sync->id = sis_value_int8(0, 1);
 	sync->server = sis_value(0, 2);
